@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
 import time
 from typing import Any
 
 import pytest
-from ansible_collections.flowfleet.langflow.plugins.module_utils import _systemd
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _command, _systemd
 
 START = 1_700_000_000.25
 STAMP = "Tue 2023-11-14 22:13:20.250000 UTC"
@@ -150,33 +149,24 @@ def test_an_old_reload_does_not_make_a_new_process_older(
     assert _systemd.stale_because(unit(), [watched], reloads_count=True) is None
 
 
-def completed(code: int, out: str = "", err: str = "") -> Any:
-    return lambda *_a, **_k: subprocess.CompletedProcess([], code, out, err)
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (_command.Done(5, "", "Unit x.service not found."), "start x.service ended with 5: Unit x.service not found."),
+        (_command.CommandTimeout(), "systemctl start x.service did not end within 7 s"),
+        (_command.CommandMissing(), "does not run systemd"),
+    ],
+)
+def test_systemctl_says_what_failed(monkeypatch: pytest.MonkeyPatch, outcome: Any, message: str) -> None:
+    def run(argv: list[str], *, timeout: float, environment: dict[str, str]) -> Any:
+        assert (argv[0], argv[-2:], timeout, environment) == ("systemctl", ["start", "x.service"], 7, {"TZ": "UTC"})
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-
-def test_systemctl_says_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_systemd.shutil, "which", lambda *_a, **_k: "/usr/bin/systemctl")
-    monkeypatch.setattr(_systemd.subprocess, "run", completed(5, err="Unit x.service not found.\n"))
-    with pytest.raises(
-        _systemd.SystemdError, match="systemctl start x.service ended with 5: Unit x.service not found."
-    ):
-        _systemd.systemctl("start", "x.service")
-
-
-def test_systemctl_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(*_arguments: Any, timeout: float, **_options: Any) -> None:
-        raise subprocess.TimeoutExpired("systemctl", timeout)
-
-    monkeypatch.setattr(_systemd.shutil, "which", lambda *_a, **_k: "/usr/bin/systemctl")
-    monkeypatch.setattr(_systemd.subprocess, "run", late)
-    with pytest.raises(_systemd.SystemdError, match="systemctl start x.service did not end within 7 s"):
+    monkeypatch.setattr(_command, "run", run)
+    with pytest.raises(_systemd.SystemdError, match=message):
         _systemd.systemctl("start", "x.service", timeout=7)
-
-
-def test_no_systemd_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_systemd.shutil, "which", lambda *_a, **_k: None)
-    with pytest.raises(_systemd.SystemdError, match="does not run systemd"):
-        _systemd.systemctl("start", "x.service")
 
 
 def test_the_sentence_tells_where_to_look() -> None:

@@ -272,3 +272,17 @@ def test_guard(systemd: Any) -> None:
     assert still_same() is None
     systemd.set_state("failed", "failed")
     assert still_same() == "x.service did not keep running"
+
+
+@pytest.mark.parametrize("folder", ["x@.service.d", "x@main.service.d"])
+def test_a_drop_in_that_systemd_has_not_read_is_read(systemd: Any, tmp_path: pathlib.Path, folder: str) -> None:
+    """systemd 252 answers NeedDaemonReload=no for a drop-in in a new directory."""
+    drop_in = tmp_path / folder / "50-mine.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\n")
+    systemd.run()
+    systemd.script["daemon-reload"] = lambda: systemd.properties.update(DropInPaths=str(drop_in))
+    UnitKeeper("x@main.service", watch=[str(drop_in)], mode="start").run()
+    assert systemd.calls == ["daemon-reload"]
+    UnitKeeper("x@main.service", watch=[str(drop_in)], mode="start").run()
+    assert systemd.calls == ["daemon-reload"]

@@ -30,7 +30,7 @@ LOCK = "langflow-base==1.13.0 \\\n    --hash=sha256:00\nsetuptools==83.0.0 \\\n 
 TOOL = """#!{python}
 import json, os, pathlib, shutil, sys
 arguments, log = sys.argv[1:], pathlib.Path({log!r})
-keep = {{name: os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL", "SSL_CERT_FILE", "UV_CACHE_DIR", "PYTHONPATH")}}
+keep = {{name: os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL", "PYTHONPATH")}}
 with log.open("a") as handle:
     handle.write(json.dumps([pathlib.Path(sys.argv[0]).name, arguments, keep]) + "\\n")
 if arguments[:2] == ["-I", "-c"]:
@@ -55,7 +55,9 @@ elif arguments[0] == "pip" and os.path.exists({fail!r}):
 def host(tmp_path: Path) -> dict[str, Any]:
     """A host with a fake interpreter; gives the arguments of a build."""
     tool, log, fail = tmp_path / "python3", tmp_path / "log", tmp_path / "fail"
-    tool.write_text(TOOL.format(python=sys.executable, log=str(log), version=f"{PYTHON}.1", fail=str(fail)), encoding="utf-8")
+    tool.write_text(
+        TOOL.format(python=sys.executable, log=str(log), version=f"{PYTHON}.1", fail=str(fail)), encoding="utf-8"
+    )
     tool.chmod(0o755)
     lock, uv_lock = tmp_path / "lock.txt", tmp_path / "uv.txt"
     lock.write_text(LOCK, encoding="utf-8")
@@ -90,7 +92,7 @@ def fake(root: str, name: str, built_at: int) -> Path:
 NAMES = [f"1.{minor}.0-{minor:08d}-py313" for minor in (10, 11, 12, 13)]
 
 
-# --- building -----------------------------------------------------------------------------------------------------------
+# --- building ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_release_is_built_once(run_module: Run, host: dict[str, Any]) -> None:
@@ -207,10 +209,31 @@ def test_an_archive_cannot_write_outside_its_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "out.whl").exists()
 
 
-# --- activating, pruning, removing ----------------------------------------------------------------------------------------
+def test_a_tar_that_ends_with_a_wheel_is_still_a_tar(tmp_path: Path) -> None:
+    wheel, target = io.BytesIO(), tmp_path / "in"
+    target.mkdir()
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("inner.py", b"x")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo("x-1.0-py3-none-any.whl")
+        info.size = len(wheel.getvalue())
+        archive.addfile(info, io.BytesIO(wheel.getvalue()))
+    assert zipfile.is_zipfile(tmp_path / "a.tar")
+    assert _release.unpack_wheelhouse(tmp_path / "a.tar", target) == 1
 
 
-def test_the_link_is_flipped_and_old_releases_go(run_module: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anything_else_is_not_a_wheelhouse(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("hello", encoding="utf-8")
+    with pytest.raises(_release.ReleaseError, match="neither a tar nor a zip"):
+        _release.unpack_wheelhouse(tmp_path / "a", tmp_path)
+
+
+# --- activating, pruning, removing ------------------------------------------------------------------------------------
+
+
+def test_the_link_is_flipped_and_old_releases_go(
+    run_module: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = str(tmp_path)
     for age, name in enumerate(NAMES):
         fake(root, name, age)
@@ -267,7 +290,7 @@ def test_a_report_changes_nothing(run_module: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-# --- reading Alembic scripts ----------------------------------------------------------------------------------------------
+# --- reading Alembic scripts ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
