@@ -1,0 +1,200 @@
+# Copyright: (c) 2026, The flowfleet.langflow contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Role postgresql: what it writes, how it sizes, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from rendering import Role
+
+FACTS = {
+    "distribution": "Debian",
+    "distribution_version": "13.1",
+    "distribution_release": "trixie",
+    "memtotal_mb": 8192,
+    "all_ipv4_addresses": ["192.0.2.21"],
+    "all_ipv6_addresses": [],
+    "default_ipv4": {"address": "192.0.2.21"},
+}
+APPS = [{"name": "app1", "address": "192.0.2.11"}, {"name": "app2", "address": "2001:db8::12"}]
+USER = {"name": "langflow", "password": "secret", "databases": ["langflow"]}
+GIVEN: dict[str, Any] = {
+    "langflow_fleet_app_hosts": APPS,
+    "langflow_fleet_address": "192.0.2.21",
+    "postgresql_users": [USER],
+}
+
+
+def role(**changes: Any) -> Role:
+    return Role("postgresql", {**FACTS, **changes.pop("facts", {})}, **{**GIVEN, **changes})
+
+
+def settings(restart: bool, **changes: Any) -> dict[str, str]:
+    text = role(**changes).file("settings.conf.j2", __postgresql_restart=restart)
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = dict(re.fullmatch(r"(\w+) = '(.*)'", line).groups() for line in lines)  # type: ignore[union-attr]
+    assert len(found) == len(lines)
+    return found
+
+
+def hba(**changes: Any) -> list[list[str]]:
+    text = role(**changes).file("pg_hba.conf.j2")
+    return [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_connections_and_memory_follow_the_fleet_and_the_host() -> None:
+    restart, reload = settings(True, postgresql_client_workers=4), settings(False, postgresql_client_workers=4)
+    assert restart["max_connections"] == str(2 * 4 * 22 + 20)
+    assert restart["shared_buffers"] == "2048MB"
+    assert reload["effective_cache_size"] == "6144MB"
+    assert reload["work_mem"] == "10MB"
+    assert reload["maintenance_work_mem"] == "512MB"
+
+
+@pytest.mark.parametrize(("memory", "buffers", "maintenance"), [(256, 128, 64), (1024, 256, 64), (65536, 16384, 2048)])
+def test_memory_has_floors_and_ceilings(memory: int, buffers: int, maintenance: int) -> None:
+    assert settings(True, postgresql_memory_mb=memory)["shared_buffers"] == f"{buffers}MB"
+    assert settings(False, postgresql_memory_mb=memory)["maintenance_work_mem"] == f"{maintenance}MB"
+
+
+def test_only_tls_and_scram() -> None:
+    reload = settings(False)
+    assert reload["ssl"] == "on"
+    assert reload["ssl_min_protocol_version"] == "TLSv1.2"
+    assert reload.items() >= {("password_encryption", "scram-sha-256")}
+    assert reload["ssl_key_file"] == "/etc/flowfleet/tls/postgresql.key"
+    # What a statement carries may be a secret.
+    assert reload["log_parameter_max_length"] == reload["log_parameter_max_length_on_error"] == "0"
+
+
+def test_each_setting_stands_where_it_takes_effect() -> None:
+    changes = {
+        "postgresql_settings": {
+            "shared_preload_libraries": "pg_stat_statements",
+            "work_mem": "1MB",
+            "application_name": "it's",
+        }
+    }
+    restart, reload = settings(True, **changes), settings(False, **changes)
+    assert not set(restart) & set(reload)
+    assert restart["shared_preload_libraries"] == "pg_stat_statements"
+    assert reload["work_mem"] == "1MB"
+    assert reload["application_name"] == "it''s"
+    assert {"listen_addresses", "port", "max_connections", "shared_buffers", "wal_level"} <= set(restart)
+
+
+def test_text_and_number_give_the_same_file() -> None:
+    # ansible-core before 2.19 gives computed numbers as text; a change of the controller must not restart a database.
+    assert settings(True, postgresql_max_connections="108") == settings(True, postgresql_max_connections=108)
+
+
+def test_access_ends_in_rejection() -> None:
+    lines = hba()
+    assert lines[0] == ["local", "all", "postgres", "peer", "map=operators"]
+    assert lines[1:3] == [
+        ["hostssl", "langflow", "langflow", "192.0.2.11/32", "scram-sha-256"],
+        ["hostssl", "langflow", "langflow", "2001:db8::12/128", "scram-sha-256"],
+    ]
+    assert lines[-2:] == [["local", "all", "all", "reject"], ["host", "all", "all", "all", "reject"]]
+    assert len(lines) == 5
+
+
+def test_access_of_single_users_and_extra_lines() -> None:
+    users = [
+        USER,
+        {
+            "name": "report",
+            "password": "x",
+            "databases": ["langflow", "other"],
+            "addresses": ["198.51.100.0/24", "bi.example.com"],
+        },
+    ]
+    lines = hba(postgresql_users=users, postgresql_hba_extra=["hostssl all monitor 192.0.2.9/32 scram-sha-256"])
+    assert ["hostssl", "langflow,other", "report", "198.51.100.0/24", "scram-sha-256"] in lines
+    assert ["hostssl", "langflow,other", "report", "bi.example.com", "scram-sha-256"] in lines
+    assert lines[-3] == ["hostssl", "all", "monitor", "192.0.2.9/32", "scram-sha-256"]
+    assert not [line for line in lines if line[0] in ("host", "hostnossl") and line[-1] != "reject"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "version"),
+    [
+        ({}, 17),
+        ({"distribution_version": "12"}, 15),
+        ({"distribution": "Ubuntu", "distribution_version": "24.04"}, 16),
+    ],
+)
+def test_version_of_the_distribution(facts: dict[str, Any], version: int) -> None:
+    host = role(facts=facts)
+    assert host.value("{{ postgresql_version }}") == version
+    assert host.value("{{ __postgresql_service.packages }}") == [
+        f"postgresql-{version}",
+        "python3-psycopg2",
+        f"postgresql-{version}-pgvector",
+    ]
+
+
+@pytest.mark.parametrize("off", [False, "false", "no"])
+def test_without_pgvector_nothing_of_it_is_left(off: Any) -> None:
+    host = role(postgresql_pgvector_enabled=off)
+    assert "vector" not in str(host.value("{{ __postgresql_service.packages }}"))
+    assert host.value("{{ postgresql_databases }}")[0]["extensions"] == []
+
+
+def test_the_repository_carries_its_key() -> None:
+    key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc=\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    host = role(postgresql_repository_uris=["https://mirror.example.com/apt"], postgresql_repository_key=key)
+    text = host.file("repository.sources.j2")
+    assert "URIs: https://mirror.example.com/apt\nSuites: trixie-pgdg\nComponents: main\n" in text
+    assert text.endswith(
+        "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc=\n -----END PGP PUBLIC KEY BLOCK-----\n"
+    )
+
+
+def test_a_restart_watches_only_what_needs_one() -> None:
+    restart, reload = role().value("{{ __postgresql_service.units }}")
+    assert restart["unit"] == reload["unit"] == "postgresql@17-main.service"
+    assert (restart["apply"], reload["apply"]) == ("restart", "reload")
+    assert not set(restart["watch"]) & set(reload["watch"])
+    assert "/etc/flowfleet/tls/postgresql.crt" in reload["watch"]
+    assert "/etc/postgresql/17/main/pg_hba.conf" in reload["watch"]
+
+
+def test_what_is_right_is_not_refused() -> None:
+    assert role().refusals() == []
+    given = {
+        "postgresql_source": "pgdg",
+        "postgresql_version": 17,
+        "postgresql_repository_uris": ["https://mirror.example.com/apt"],
+        "postgresql_repository_key": "-----BEGIN PGP PUBLIC KEY BLOCK-----",
+    }
+    assert role(facts={"distribution_version": "12"}, **given).refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"postgresql_version": 14, "postgresql_source": "distribution"}, "Langflow needs 15 or later"),
+        ({"postgresql_version": 16}, "is not what Debian13 packages (17)"),
+        ({"postgresql_source": "pgdg"}, "set postgresql_repository_uris and postgresql_repository_key"),
+        ({"facts": {"distribution_version": "12.11"}}, "Debian12 has no package of pgvector"),
+        ({"postgresql_databases": [{"name": "langflow", "owner": "nobody"}]}, "needs an entry in postgresql_users"),
+        ({"postgresql_users": [USER, {**USER, "name": "postgres"}]}, "must not be called postgres"),
+        ({"postgresql_users": [{**USER, "databases": ["langflow", "typo"]}]}, "postgresql_users[].databases"),
+        ({"langflow_fleet_app_hosts": []}, "postgresql_client_addresses is empty"),
+        ({"postgresql_memory_mb": 9000}, "at most the host's 8192"),
+        ({"postgresql_memory_mb": 128}, "must be at least 256"),
+        ({"postgresql_memory_mb": 512, "postgresql_client_workers": 20}, "900 connections of 2 MB"),
+        ({"postgresql_listen_addresses": ["198.51.100.1"]}, "postgresql_listen_addresses names 198.51.100.1"),
+    ],
+)
+def test_refusals(changes: dict[str, Any], message: str) -> None:
+    refusals = role(**changes).refusals()
+    assert message in " ".join(refusals)
+    assert len(refusals) <= 2
+    assert "secret" not in " ".join(refusals)
