@@ -192,7 +192,7 @@ class LookupModule(LookupBase):
                 raise SecretError(
                     f"secret {name}: no inventory directory to keep it in; set langflow_fleet_secrets_dir"
                 )
-            directory = "secrets"
+            directory = ".secrets"  # hidden: Ansible reads the other files of an inventory folder as inventories
         path = os.path.expanduser(str(directory))
         return path if os.path.isabs(path) else os.path.join(str(base or os.getcwd()), path)
 

@@ -55,8 +55,8 @@ def test_made_once_for_all(look: Any, tmp_path: pathlib.Path) -> None:
     first = look("a", "b")
     assert len(set(first)) == 2
     assert look("b", "a") == first[::-1]
-    assert (tmp_path / "secrets" / "a").read_text(encoding="utf-8").strip() == first[0]
-    assert stat.S_IMODE((tmp_path / "secrets" / "a").stat().st_mode) == 0o600
+    assert (tmp_path / ".secrets" / "a").read_text(encoding="utf-8").strip() == first[0]
+    assert stat.S_IMODE((tmp_path / ".secrets" / "a").stat().st_mode) == 0o600
 
 
 def test_length_and_type(look: Any) -> None:
@@ -73,7 +73,7 @@ def test_the_directory_is_a_choice(look: Any, tmp_path: pathlib.Path, where: str
 def test_check_mode_keeps_nothing(look: Any, tmp_path: pathlib.Path) -> None:
     assert look("a", variables={"ansible_check_mode": True})[0]
     assert look("b", variables={"ansible_check_mode": True}, initial="given-value") == ["given-value"]
-    assert not (tmp_path / "secrets").exists()
+    assert not (tmp_path / ".secrets").exists()
     kept = look("a")
     assert look("a", variables={"ansible_check_mode": True}) == kept
 
@@ -188,7 +188,7 @@ def test_a_good_given_key(look: Any) -> None:
 
 def test_a_run_with_a_vault_password_encrypts(look: Any, tmp_path: pathlib.Path) -> None:
     value = look("a", vault="open sesame")[0]
-    stored = (tmp_path / "secrets" / "a").read_text(encoding="utf-8")
+    stored = (tmp_path / ".secrets" / "a").read_text(encoding="utf-8")
     assert stored.startswith("$ANSIBLE_VAULT;")
     assert value not in stored
     assert look("a", vault="open sesame") == [value]
@@ -219,4 +219,4 @@ def test_in_a_play(play: Any, tmp_path: pathlib.Path) -> None:
         langflow_fleet_secrets={"given": "{{ 'abc' ~ '123' }}"},
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert (tmp_path / "secrets" / "shared").exists()
+    assert (tmp_path / ".secrets" / "shared").exists()
