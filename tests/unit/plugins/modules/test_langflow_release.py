@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _release
-from ansible_collections.flowfleet.langflow.plugins.modules import langflow_release
+from ansible_collections.flowfleet.langflow.plugins.modules import langflow_release, langflow_release_info
 
 Run = Callable[..., dict[str, Any]]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -130,7 +130,7 @@ def test_an_interrupted_build_is_started_again(run_module: Run, host: dict[str, 
     failed = run_module(langflow_release, host)
     assert failed["failed"]
     assert "status 2" in failed["msg"]
-    assert run_module(langflow_release, {"root": host["root"], "state": "info"})["releases"] == []
+    assert run_module(langflow_release_info, {"root": host["root"]})["releases"] == []
     fail.unlink()
     assert run_module(langflow_release, host)["release"]["installed"]
 
@@ -285,9 +285,17 @@ def test_processes_tell_which_release_they_use(tmp_path: Path) -> None:
 
 
 def test_a_report_changes_nothing(run_module: Run, tmp_path: Path) -> None:
-    report = run_module(langflow_release, {"root": str(tmp_path / "none"), "state": "info"})
-    assert (report["changed"], report["releases"], report["active"]) == (False, [], None)
+    report = run_module(langflow_release_info, {"root": str(tmp_path / "none"), "processes": True})
+    assert (report["changed"], report["releases"], report["active"], report["in_use"]) == (False, [], None, [])
     assert not (tmp_path / "none").exists()
+
+
+def test_a_report_tells_about_one_release(run_module: Run, tmp_path: Path) -> None:
+    fake(str(tmp_path), f"1.13.0-{'0' * 8}-py313", 1)
+    arguments = {"root": str(tmp_path), "version": "1.13.0", "python_version": "3.13"}
+    assert run_module(langflow_release_info, {**arguments, "requirements_sha256": "0" * 64})["release"]["installed"]
+    assert not run_module(langflow_release_info, {**arguments, "requirements_sha256": "1" * 64})["release"]["installed"]
+    assert run_module(langflow_release_info, arguments)["failed"]
 
 
 # --- reading Alembic scripts ------------------------------------------------------------------------------------------
