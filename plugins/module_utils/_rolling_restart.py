@@ -181,6 +181,8 @@ class UnitKeeper:
         reason = _systemd.stale_because(unit, self.watch, reloads_count=self.apply == "reload")
         self.report.stale = reason is not None
         self.report.reason = reason or "runs with its present configuration"
+        if self.mode == "always":
+            reason = reason or "a restart was asked for"
         if reason is None or self.mode == "start":
             if unit.starting and not self.check_mode:
                 # Joins the start that is under way.

@@ -53,8 +53,9 @@ options:
     description:
       - V(any) starts what is stopped and refreshes what is stale.
       - V(start) only starts what is stopped. RV(stale) tells whether there is more to do.
+      - V(always) refreshes what is fresh as well, because somebody asked for it. This is the one mode that is not idempotent.
     type: str
-    choices: [any, start]
+    choices: [any, start, always]
     default: any
   enabled:
     description: Whether the unit is started at boot. If not given, this is left alone.
@@ -154,7 +155,7 @@ def main() -> None:
             "unit": {"type": "str", "required": True},
             "watch": {"type": "list", "elements": "path", "default": []},
             "apply": {"type": "str", "choices": ["restart", "reload"], "default": "restart"},
-            "mode": {"type": "str", "choices": ["any", "start"], "default": "any"},
+            "mode": {"type": "str", "choices": ["any", "start", "always"], "default": "any"},
             "enabled": {"type": "bool"},
             "gate": {"type": "dict", "options": GATE_OPTIONS},
         },

@@ -1,0 +1,107 @@
+# The verbs of this repository. `make help` lists them.
+# Everything runs from .venv and with this checkout as collection flowfleet.langflow; nothing is installed elsewhere.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Which lab: `lab` (four hosts) or `single` (everything on one).
+INVENTORY ?= lab
+SCENARIO := $(patsubst lab,default,$(INVENTORY))
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+export ANSIBLE_INJECT_FACT_VARS := false
+export ANSIBLE_NOCOWS := 1
+export PYTHONUNBUFFERED := 1
+# Molecule folds its output at the terminal's width.
+export COLUMNS ?= 160
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: bootstrap
+bootstrap: ## Make .venv with the locked tools; a second call does nothing
+	@tools/bootstrap
+
+# --- the lab ----------------------------------------------------------------------------------------------------------
+
+.PHONY: up
+up: bootstrap ## Create the lab and bring Langflow up in it (INVENTORY=single: on one host)
+	@tools/lab up $(SCENARIO)
+	ansible-playbook -i inventories/$(INVENTORY) flowfleet.langflow.site
+	ansible-playbook -i inventories/$(INVENTORY) flowfleet.langflow.smoke
+	tools/lab login $(SCENARIO)
+
+.PHONY: down
+down: bootstrap ## Remove the lab's hosts, secrets and CA
+	@tools/lab down $(SCENARIO)
+
+.PHONY: ssh
+ssh: ## Open a shell on a host: make ssh HOST=app1
+	@tools/lab ssh $(or $(HOST),$(error name a host: make ssh HOST=app1))
+
+# --- the tests --------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: bootstrap ## Everything that a change must pass: lint, unit, sanity, the default Molecule scenario
+	@tools/phases lint unit sanity molecule
+
+.PHONY: test-all
+test-all: bootstrap ## `make test`, the collection as an artifact, and the scenario on one host
+	@tools/phases lint unit sanity build molecule molecule-single
+
+.PHONY: lint
+lint: bootstrap ## yamllint, ansible-lint (profile production), ruff, mypy
+	@yamllint --strict .
+	ansible-lint --offline
+	ruff check .
+	ruff format --check .
+	mypy
+
+.PHONY: unit
+unit: bootstrap ## Unit and contract tests
+	@mkdir -p .lab/reports
+	pytest tests/unit -n auto --junitxml=.lab/reports/unit.xml
+
+.PHONY: sanity
+sanity: bootstrap ## ansible-test sanity, without any ignore file
+	@tools/sanity.sh
+
+.PHONY: molecule
+molecule: bootstrap ## The default scenario on the lab: check mode, converge, idempotence, check mode, verify
+	@tools/lab engine
+	mkdir -p .lab/reports
+	molecule test -s default
+
+.PHONY: molecule-single
+molecule-single: bootstrap ## The same on one host
+	@tools/lab engine
+	mkdir -p .lab/reports
+	molecule test -s single
+
+.PHONY: bench-converge
+bench-converge: bootstrap ## Measure a first run and a no-op run on a fresh lab
+	@python tools/bench_converge.py --scenario $(SCENARIO) --inventory inventories/$(INVENTORY)
+
+# --- the artifact and the pages ---------------------------------------------------------------------------------------
+
+.PHONY: build
+build: bootstrap ## Build the collection, install it into an empty folder, use it from there by its full name
+	@tools/build_check
+
+.PHONY: docs
+docs: bootstrap ## Regenerate the pages and tables that are made from argument_specs
+	@python tools/docs.py
+
+.PHONY: lock
+lock: bootstrap ## Renew the locked development requirements
+	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" molecule/lab/files/s3-standin.in -o molecule/lab/files/s3-standin.txt
+
+.PHONY: clean
+clean: ## Remove caches and reports; the lab stays
+	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .lab/reports *.tar.gz
