@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -28,17 +27,12 @@ def seconds_between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
-def role_of(task: Mapping[str, Any]) -> str:
-    """The role a task stands in, by its path."""
-    found = re.search(r"/roles/([^/]+)/", str(task.get("path", "")))
-    return found[1] if found else "(playbook)"
-
-
 def read_events(lines: Iterable[str]) -> dict[str, Any]:
-    """Tasks and changes per host, and seconds per role, from the events of the callback `jsonl`."""
+    """Tasks and changes per host, and seconds per play, from the events of the callback `jsonl`."""
     hosts: dict[str, dict[str, int]] = {}
-    roles: dict[str, dict[str, Any]] = defaultdict(lambda: {"seconds": 0.0, "tasks": 0, "hosts": set()})
+    plays: dict[str, dict[str, Any]] = defaultdict(lambda: {"seconds": 0.0, "tasks": 0, "hosts": set()})
     tasks: dict[str, float] = {}
+    play = ""
     for line in lines:
         try:
             event = json.loads(line)
@@ -47,18 +41,19 @@ def read_events(lines: Iterable[str]) -> dict[str, Any]:
         if not isinstance(event, dict):
             continue
         kind = event.get("_event")
+        if kind == "v2_playbook_on_play_start":
+            play = event["play"]["name"]
         if kind in {"v2_runner_on_ok", "v2_runner_on_failed", "v2_runner_on_skipped", "v2_runner_on_unreachable"}:
             task = event["task"]
-            role = role_of(task)
             for host, result in event.get("hosts", {}).items():
                 if not result.get("skipped"):
-                    roles[role]["hosts"].add(host)
-                    roles[role]["tasks"] += 1
+                    plays[play]["hosts"].add(host)
+                    plays[play]["tasks"] += 1
             duration = task.get("duration", {})
             if "end" in duration:
                 # The task's wall time grows with each host that answers; the last one counts.
                 took = seconds_between(duration["start"], duration["end"])
-                roles[role]["seconds"] += took - tasks.get(task["id"], 0.0)
+                plays[play]["seconds"] += took - tasks.get(task["id"], 0.0)
                 tasks[task["id"]] = took
         elif kind == "v2_playbook_on_stats":
             hosts = event["stats"]
@@ -67,14 +62,14 @@ def read_events(lines: Iterable[str]) -> dict[str, Any]:
             name: {"tasks": row["ok"] + row["skipped"] + row["failures"], "run": row["ok"], "changed": row["changed"]}
             for name, row in sorted(hosts.items())
         },
-        "roles": {
+        "plays": {
             name: {
                 "seconds": round(row["seconds"], 2),
                 "hosts": len(row["hosts"]),
                 "tasks_per_host": round(row["tasks"] / len(row["hosts"]), 1),
                 "seconds_per_host": round(row["seconds"] / len(row["hosts"]), 2),
             }
-            for name, row in sorted(roles.items())
+            for name, row in plays.items()
             if row["hosts"]
         },
     }
@@ -138,9 +133,9 @@ def table(result: Mapping[str, Any]) -> list[str]:
             values = [run["hosts"].get(host, {}).get(key, 0) for run in (first, again)]
             lines.append(f"{f'{key} {host}':24}{values[0]:>12}{values[1]:>12}")
     lines.append("")
-    lines.append(f"{'no-op cost of a role':24}{'s per host':>12}{'tasks/host':>12}")
-    for name, row in again["roles"].items():
-        lines.append(f"{name:24}{row['seconds_per_host']:>12}{row['tasks_per_host']:>12}")
+    lines.append(f"{'no-op cost of a play':42}{'s per host':>12}{'tasks/host':>12}")
+    for name, row in again["plays"].items():
+        lines.append(f"{name:42}{row['seconds_per_host']:>12}{row['tasks_per_host']:>12}")
     lines.append("")
     lines.append(f"lab created in {result['create_seconds']} s")
     for host, row in result["nodes"].items():

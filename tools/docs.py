@@ -66,7 +66,9 @@ def table(spec: dict[str, Any]) -> str:
         title = "Variables" if entry == "main" else f"Entry point `{entry}`"
         parts.append(f"## {title}\n\n{text(body.get('description') or body.get('short_description'))}\n")
         if options:
-            parts.append("\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows(options)]) + "\n")
+            parts.append(
+                "\n".join(["| variable | type | default | meaning |", "|---|---|---|---|", *rows(options)]) + "\n"
+            )
     return "\n".join(parts)
 
 
@@ -84,7 +86,9 @@ def render() -> dict[Path, str]:
         head, rest = content.split(BEGIN, 1)
         tail = rest.split(END, 1)[1]
         wanted[readme] = f"{head}{BEGIN}\n\n{body}\n{END}{tail}"
-        wanted[ROOT / "docs/roles" / f"{role.name}.md"] = wanted[readme].replace(f"{BEGIN}\n\n", "").replace(f"\n{END}", "")
+        wanted[ROOT / "docs/roles" / f"{role.name}.md"] = (
+            wanted[readme].replace(f"{BEGIN}\n\n", "").replace(f"\n{END}", "")
+        )
         index.append(f"- [{role.name}]({role.name}.md): {text(spec['argument_specs']['main']['short_description'])}")
     wanted[ROOT / "docs/roles/index.md"] = "\n".join(index) + "\n"
     return wanted

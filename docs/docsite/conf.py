@@ -10,5 +10,5 @@ myst_heading_anchors = 3
 html_theme = "sphinx_ansible_theme"
 pygments_style = "ansible"
 highlight_language = "YAML+Jinja"
-# Pages link to each other in running text and need no second table of contents; module names of other collections live elsewhere.
+# Pages link to each other in running text; module names of other collections live elsewhere.
 suppress_warnings = ["toc.not_included", "ref.ref", "ref.any", "myst.xref_missing"]

@@ -19,7 +19,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
+# Options of the modules that look at a load balancer.
+FILES: dict[str, dict[str, Any]] = {
+    "directory": {"type": "path", "default": "/etc/nginx/langflow/backends.d"},
+    "pid_file": {"type": "path", "default": "/run/nginx/nginx.pid"},
+}
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
 SUFFIX = ".conf"
 SERVER = re.compile(r"^[ \t]*server[ \t]+(?P<endpoint>[^\s;]+)(?P<parameters>[^;]*);[ \t]*$", re.M)
@@ -45,6 +51,17 @@ class Backend:
     def state(self) -> str:
         """Give the state the way the modules say it."""
         return "drained" if self.down else "enabled"
+
+    def result(self) -> dict[str, Any]:
+        """Give what the modules return."""
+        return {
+            "name": self.name,
+            "address": self.address,
+            "port": self.port,
+            "state": self.state,
+            "weight": self.weight,
+            "parameters": list(self.parameters),
+        }
 
 
 def check_name(name: str) -> str:
@@ -83,6 +100,12 @@ def server_line(backend: Backend) -> str:
     if backend.down:
         words.append("down")
     return " ".join(words) + ";"
+
+
+def with_server_line(text: str, backend: Backend) -> str:
+    """Replace the ``server`` line of a membership file and keep everything else."""
+    lines = text.splitlines(keepends=True)
+    return "".join(server_line(backend) + "\n" if SERVER.match(line.rstrip("\r\n")) else line for line in lines)
 
 
 def with_configuration(wanted: Backend, existing: Backend | None) -> Backend:

@@ -157,7 +157,9 @@ class UnitKeeper:
         read = unit.get("DropInPaths").split()
         # A drop-in of a template, such as postgresql@.service.d, counts for each of its instances.
         folders = {f"{self.unit}.d", f"{re.sub('@[^.]*', '@', self.unit)}.d"}
-        mine = (path for path in self.watch if path.endswith(".conf") and os.path.basename(os.path.dirname(path)) in folders)
+        mine = (
+            path for path in self.watch if path.endswith(".conf") and os.path.basename(os.path.dirname(path)) in folders
+        )
         return any(os.path.isfile(path) and path not in read for path in mine)
 
     def _enable(self, unit: _systemd.Unit) -> None:

@@ -15,24 +15,27 @@ author:
 description:
   - Reads the membership files of the load balancer, one file for each backend.
   - A directory that does not exist has no backends. A file that cannot be understood is an error that names it.
+  - Counts the connections of Nginx to each backend, as the kernel shows them to root.
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.nginx_files
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
-options:
-  directory:
-    description: Where the membership files are.
-    type: path
-    default: /etc/nginx/langflow/backends.d
+seealso:
+  - module: flowfleet.langflow.nginx_backend
 """
 
 EXAMPLES = r"""
 - name: Read the backends
   flowfleet.langflow.nginx_backend_info:
   register: members
+
+- name: Refuse to go on when nobody would be left
+  ansible.builtin.assert:
+    that: (members.backends | selectattr('state', 'eq', 'enabled') | length) > 1
 """
 
 RETURN = r"""
@@ -61,35 +64,71 @@ backends:
       description: Further words of the C(server) line.
       type: list
       elements: str
+    connections:
+      description:
+        - Open connections of Nginx to the backend. For an enabled one they include idle connections that are kept for
+          later requests. Null if they cannot be counted.
+      type: int
+    old_connections:
+      description:
+        - Those of them that belong to replaced workers. They are requests and streams, never idle connections.
+      type: int
+running:
+  description: Whether Nginx runs.
+  returned: always
+  type: bool
+workers:
+  description: Number of workers that take new requests.
+  returned: always
+  type: int
+old_workers:
+  description: Number of workers that were replaced by a reload and finish what they have begun.
+  returned: always
+  type: int
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flowfleet.langflow.plugins.module_utils._nginx_backend import MembershipError, read_backends
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _nginx_workers
+from ansible_collections.flowfleet.langflow.plugins.module_utils._nginx_backend import (
+    FILES,
+    MembershipError,
+    read_backends,
+)
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={"directory": {"type": "path", "default": "/etc/nginx/langflow/backends.d"}},
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=dict(FILES), supports_check_mode=True)
     try:
         backends = read_backends(module.params["directory"])
     except (MembershipError, OSError) as error:
         module.fail_json(msg=f"{module.params['directory']}: {error}")
+    found = _nginx_workers.processes(module.params["pid_file"])
+    connections: list[tuple[_nginx_workers.Worker, str]] | None = None
+    try:
+        connections = _nginx_workers.connections(found.workers)
+    except _nginx_workers.WorkersError as error:
+        module.warn(str(error))
+    entries: list[dict[str, Any]] = []
+    for backend in backends:
+        ends = _nginx_workers.endpoints(backend.address, backend.port)
+        known = connections is not None and bool(ends)
+        to_backend = [worker for worker, remote in connections or () if remote in ends]
+        entries.append(
+            {
+                **backend.result(),
+                "connections": len(to_backend) if known else None,
+                "old_connections": sum(worker.leaving for worker in to_backend) if known else None,
+            }
+        )
     module.exit_json(
         changed=False,
-        backends=[
-            {
-                "name": backend.name,
-                "address": backend.address,
-                "port": backend.port,
-                "state": backend.state,
-                "weight": backend.weight,
-                "parameters": list(backend.parameters),
-            }
-            for backend in backends
-        ],
+        backends=entries,
+        running=found.master is not None,
+        workers=len(found.current),
+        old_workers=len(found.leaving),
     )
 
 

@@ -53,7 +53,7 @@ options:
     description:
       - V(any) starts what is stopped and refreshes what is stale.
       - V(start) only starts what is stopped. RV(stale) tells whether there is more to do.
-      - V(always) refreshes what is fresh as well, because somebody asked for it. This is the one mode that is not idempotent.
+      - V(always) refreshes what is fresh as well, because somebody asked for it. It is not idempotent.
     type: str
     choices: [any, start, always]
     default: any

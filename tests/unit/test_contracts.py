@@ -27,7 +27,9 @@ PROJECT_FILES = [
     if (ROOT / name).is_file()
 ]
 # Only a literal counts as static: a quoted text without a quote in it, a number or a truth value.
-FLEET_DEFAULT = re.compile(r"^\{\{ langflow_fleet_\w+ \| default\((?P<literal>'[^']*'|\"[^\"]*\"|[0-9.]+|true|false)\) \}\}$")
+FLEET_DEFAULT = re.compile(
+    r"^\{\{ langflow_fleet_\w+ \| default\((?P<literal>'[^']*'|\"[^\"]*\"|[0-9.]+|true|false)\) \}\}$"
+)
 NO_STATIC_DEFAULT = object()
 
 
@@ -88,7 +90,9 @@ def test_names_carry_the_role_prefix(role: Path) -> None:
         assert name.startswith(f"{role.name}_"), f"{name}: a public variable starts with {role.name}_"
     for file in (role / "vars").rglob("*.yml"):
         for name in load(file) or {}:
-            assert name.startswith(f"__{role.name}_"), f"{file.relative_to(ROOT)}: {name} must start with __{role.name}_"
+            assert name.startswith(f"__{role.name}_"), (
+                f"{file.relative_to(ROOT)}: {name} must start with __{role.name}_"
+            )
 
 
 @pytest.mark.parametrize("role", ROLES, ids=ids)
@@ -117,7 +121,9 @@ def test_no_undefined_variable(role: Path) -> None:
     defined |= set(re.findall(r"(?:set|for) +(\w+)", code))
     code = re.sub(r"^\s*#.*$|\{#.*?#\}", "", code, flags=re.M | re.S)
     expressions = " ".join(re.findall(r"\{\{.*?\}\}|\{%.*?%\}", code, re.S))
-    expressions += " ".join(re.findall(r"^\s*(?:when|that|until|changed_when|failed_when|loop):.*$|^\s+- [\w(].*$", code, re.M))
+    expressions += " ".join(
+        re.findall(r"^\s*(?:when|that|until|changed_when|failed_when|loop):.*$|^\s+- [\w(].*$", code, re.M)
+    )
     expressions = re.sub(r"'[^'\n]*'|\"[^\"\n]*\"", "", expressions)
     used = set(re.findall(rf"(?<![\w.])(_*{role.name}_\w+)\b", expressions))
     unknown = {name for name in used - defined if not name.startswith("langflow_fleet_")}
@@ -145,7 +151,10 @@ def test_role_uses_no_private_variable_of_another(role: Path) -> None:
     code = text_of(role, "tasks", "templates", "handlers", "vars", "defaults")
     for other in ROLES:
         if other != role:
-            foreign = set(re.findall(rf"\b__{other.name}_\w+", code)) - {"__common_service_files", "__common_service_units"}
+            foreign = set(re.findall(rf"\b__{other.name}_\w+", code)) - {
+                "__common_service_files",
+                "__common_service_units",
+            }
             foreign = {name for name in foreign if not name.startswith(f"__{role.name}_")}
             assert not foreign, f"{role.name} reads {sorted(foreign)}"
 
@@ -170,8 +179,10 @@ def test_no_forbidden_escape() -> None:
 
 
 def test_no_fixed_download_source() -> None:
-    """Every place that something is fetched from is a variable: no absolute URL of another host in what roles execute."""
-    allowed = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\]|\{\{|\$|%|[^/\s'\"]*example\.(com|org)|www\.gnu\.org)")
+    """Every place that something is fetched from is a variable: roles name no other host."""
+    allowed = re.compile(
+        r"https?://(127\.0\.0\.1|localhost|\[::1\]|\{\{|\$|%|[^/\s'\"]*example\.(com|org)|www\.gnu\.org)"
+    )
     for role in ROLES:
         for folder in ("defaults", "vars", "tasks", "templates", "handlers"):
             for file in (role / folder).rglob("*"):
@@ -192,7 +203,12 @@ def test_facts_are_read_from_ansible_facts() -> None:
         r"python_version|service_mgr|architecture|kernel|date_time|all_ipv4_addresses|interfaces|env|virtualization_\w+)\b"
     )
     for path in PROJECT_FILES:
-        if path.suffix in {".yml", ".j2"} and path.parts[len(ROOT.parts)] in {"roles", "playbooks", "inventories", "molecule"}:
+        if path.suffix in {".yml", ".j2"} and path.parts[len(ROOT.parts)] in {
+            "roles",
+            "playbooks",
+            "inventories",
+            "molecule",
+        }:
             assert not injected.findall(path.read_text(encoding="utf-8")), path.relative_to(ROOT)
 
 
@@ -203,7 +219,9 @@ def test_no_handler_restarts_a_live_tier() -> None:
 
 
 def test_generated_docs_are_current() -> None:
-    run = subprocess.run([sys.executable, ROOT / "tools/docs.py", "--check"], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, ROOT / "tools/docs.py", "--check"], capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stdout + run.stderr + "run `make docs`"
 
 

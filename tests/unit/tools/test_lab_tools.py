@@ -119,18 +119,19 @@ def test_reports_are_added_up(phases: ModuleType, tmp_path: Path) -> None:
 # --- what a run costs ------------------------------------------------------------------------------------------------
 
 
-def test_events_are_counted_by_host_and_role() -> None:
+def test_events_are_counted_by_host_and_play() -> None:
     bench = load("tools/bench_converge.py")
     task = '"id": "t1", "path": "/c/roles/nginx/tasks/main.yml:3", "duration": {"start": "%s", "end": "%s"}'
     start, first, last = "2026-01-01T00:00:00", "2026-01-01T00:00:02", "2026-01-01T00:00:03"
     lines = [
         "not an event",
+        '{"_event": "v2_playbook_on_play_start", "play": {"name": "Bring up the load balancers"}}',
         '{"_event": "v2_runner_on_ok", "task": {%s}, "hosts": {"a": {"changed": true}}}' % (task % (start, first)),
         '{"_event": "v2_runner_on_ok", "task": {%s}, "hosts": {"b": {"changed": false}}}' % (task % (start, last)),
         '{"_event": "v2_playbook_on_stats", "stats": {"a": {"ok": 1, "skipped": 2, "failures": 0, "changed": 1}}}',
     ]
     found = bench.read_events(lines)
     assert found["hosts"] == {"a": {"tasks": 3, "run": 1, "changed": 1}}
-    assert found["roles"] == {
-        "nginx": {"seconds": 3.0, "hosts": 2, "tasks_per_host": 1.0, "seconds_per_host": 1.5},
+    assert found["plays"] == {
+        "Bring up the load balancers": {"seconds": 3.0, "hosts": 2, "tasks_per_host": 1.0, "seconds_per_host": 1.5},
     }

@@ -290,7 +290,9 @@ def test_a_drop_in_that_systemd_has_not_read_is_read(systemd: Any, tmp_path: pat
 
 @pytest.mark.parametrize(("apply", "action"), [("restart", "restarted"), ("reload", "reloaded")])
 @pytest.mark.parametrize("check", [False, True])
-def test_mode_always_refreshes_a_fresh_unit(systemd: Any, conf: pathlib.Path, apply: str, action: str, check: bool) -> None:
+def test_mode_always_refreshes_a_fresh_unit(
+    systemd: Any, conf: pathlib.Path, apply: str, action: str, check: bool
+) -> None:
     systemd.run(time.time() - 60)
     report = keep(conf, mode="always", apply=apply, check_mode=check).run()
     assert (report.changed, report.action, report.stale) == (True, action, False)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module C(rollout_state) as a play sees it."""
+"""The modules C(rollout_state) and C(rollout_state_info) as a play sees them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.flowfleet.langflow.plugins.modules import rollout_state
+from ansible_collections.flowfleet.langflow.plugins.modules import rollout_state, rollout_state_info
 
 Step = Callable[..., dict[str, Any]]
+Info = Callable[[], dict[str, Any]]
 PLAN = {"state": "plan", "digest": "r1", "hosts": ["a", "b"], "batches": [1], "minimum": 1, "who": "me"}
 
 
@@ -34,8 +35,14 @@ def step(run_module: Any, path: pathlib.Path) -> Step:
     return call
 
 
-def test_a_roll_from_plan_to_end(step: Step, path: pathlib.Path) -> None:
-    assert step({"state": "get"})["status"] == "none"
+@pytest.fixture
+def info(run_module: Any, path: pathlib.Path) -> Info:
+    """Read the file of this test."""
+    return lambda: run_module(rollout_state_info, {"path": str(path)})
+
+
+def test_a_roll_from_plan_to_end(step: Step, info: Info, path: pathlib.Path) -> None:
+    assert (info()["status"], info()["changed"]) == ("none", False)
     assert not path.parent.exists()
     planned = step(PLAN, diff=True)
     assert planned["changed"]
@@ -51,7 +58,7 @@ def test_a_roll_from_plan_to_end(step: Step, path: pathlib.Path) -> None:
     done = step({"state": "finish", **run})
     assert (done["changed"], done["status"], done["remaining"]) == (True, "finished", [])
     assert not step({"state": "finish", **run})["changed"]
-    assert step({"state": "get"})["state_file"]["history"][0]["hosts"] == {"a": "enabled", "b": "enabled"}
+    assert info()["content"]["history"][0]["hosts"] == {"a": "enabled", "b": "enabled"}
 
 
 def test_check_mode_shows_the_plan_and_keeps_nothing(step: Step, path: pathlib.Path) -> None:
@@ -97,11 +104,11 @@ def test_breaker(step: Step, path: pathlib.Path) -> None:
     assert step(PLAN)["changed"]
 
 
-def test_corrupt_file(step: Step, path: pathlib.Path) -> None:
+def test_corrupt_file(step: Step, info: Info, path: pathlib.Path) -> None:
     path.parent.mkdir()
     path.write_text("{oops", encoding="utf-8")
-    for arguments in (PLAN, {"state": "get"}, {"state": "open", "reason": "x"}):
-        message = step(arguments)["msg"]
+    for result in (step(PLAN), step({"state": "open", "reason": "x"}), info()):
+        message = result["msg"]
         assert message.startswith(f"{path} cannot be understood: it is not JSON")
         assert "-e rollout_reset=true" in message
     assert path.read_text(encoding="utf-8") == "{oops"
@@ -132,9 +139,10 @@ def test_messages(step: Step, path: pathlib.Path, arguments: dict[str, Any], mes
     assert not path.exists()
 
 
-def test_unwritable_place(step: Step, tmp_path: pathlib.Path) -> None:
+def test_unwritable_place(step: Step, info: Info, tmp_path: pathlib.Path) -> None:
     (tmp_path / "deep").write_text("", encoding="utf-8")
     assert "cannot keep" in step(PLAN)["msg"]
+    assert "cannot read" in info()["msg"]
 
 
 def test_play_takes_order_and_batches_from_the_plan(play: Any, path: pathlib.Path) -> None:

@@ -1,0 +1,118 @@
+"""A rolling restart under load: not one failed request, and the proof that this test could see one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cluster, Play
+
+
+class Probe:
+    """The collection's own load generator, as an operator runs it on the controller."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def call(self, state: str, **options: Any) -> dict[str, Any]:
+        arguments = {"state": state, "directory": str(self.directory), **options}
+        argv = ["ansible", "localhost", "-m", "flowfleet.langflow.request_probe", "-a", json.dumps(arguments)]
+        output = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+        assert "=> {" in output, output
+        return dict(json.loads(output[output.index("{") :]))
+
+
+@pytest.fixture
+def probe(
+    tmp_path: Path, cluster: Cluster, ca: Path, domain: str, flow: tuple[str, str, Callable[[str], str]]
+) -> Iterator[Probe]:
+    """Constant arrivals at the front door: health checks, runs and streams."""
+    if len(cluster.groups["langflow"]) < 2:
+        pytest.skip("one node: a restart of it is a pause")
+    key_path = tmp_path / "key"
+    key_path.touch(mode=0o600)
+    key_path.write_text(flow[0])
+    found = Probe(tmp_path / "probe")
+    found.call(
+        "started",
+        url=f"https://{cluster.address(cluster.groups['loadbalancers'][0])}",
+        server_name=domain,
+        ca_path=str(ca),
+        api_key_path=str(key_path),
+        max_duration=900,
+        timeout=60,
+        loads=[
+            {"kind": "get", "rate": 8, "path": "/health_check"},
+            {"kind": "run", "rate": 0.5, "flow": flow[1], "expect": "1 words"},
+            {"kind": "stream", "rate": 0.2, "flow": flow[1], "expect": "1 words"},
+        ],
+    )
+    try:
+        time.sleep(10)
+        yield found
+    finally:
+        found.call("stopped")
+
+
+def restarts(cluster: Cluster) -> dict[str, str]:
+    """When each node's process was started."""
+    return {
+        name: cluster.hosts[name].check_output(
+            "systemctl show langflow.service --property=ExecMainStartTimestampMonotonic"
+        )
+        for name in cluster.groups["langflow"]
+    }
+
+
+def report_of(probe: Probe) -> dict[str, Any]:
+    time.sleep(5)
+    probe.call("stopped")
+    report = dict(probe.call("reported")["report"])
+    print("\n".join(report["lines"]))
+    return report
+
+
+def test_rolling_restart_fails_no_request(
+    cluster: Cluster, probe: Probe, playbook: Callable[..., Play], tmp_path: Path
+) -> None:
+    before = restarts(cluster)
+    probe.call("marked", mark="during")
+    play = playbook("rolling_restart")
+    assert play.status == 0, play.output[-3000:]
+    probe.call("marked", mark="after")
+    after = restarts(cluster)
+    report = report_of(probe)
+    assert all(after[name] != before[name] for name in before), "a node was not restarted"
+    assert report["trusted"], report["doubts"]
+    assert report["n"] > 200
+    print(f"failed {report['failed']} of {report['n']}; classes {report['classes']}")
+    assert report["failed"] == 0, report["failures"][:5]
+    # Nobody is left out, and a plan that is finished leaves nothing to resume.
+    state = json.loads(cluster.one("loadbalancers").check_output("cat /var/lib/flowfleet/rollout.json"))
+    assert state["status"] == "finished"
+    members = cluster.one("loadbalancers").check_output("grep -rh '^server' /etc/nginx/langflow/backends.d")
+    assert " down" not in members
+
+
+def test_restart_without_drain_would_be_seen(cluster: Cluster, probe: Probe) -> None:
+    """Negative control: both nodes killed at once must show in the same report."""
+    nodes = cluster.all("langflow")
+    for node in nodes:
+        node.check_output("systemctl kill --signal=SIGKILL langflow.service")
+    time.sleep(10)
+    report = report_of(probe)
+    print(f"failed {report['failed']} of {report['n']}; classes {report['classes']}")
+    assert report["failed"] > 0
+    healthy = (
+        "curl -sf -o /dev/null -m 5 --cacert /etc/flowfleet/tls/ca.crt "
+        "--resolve langflow.internal:7860:127.0.0.1 https://langflow.internal:7860/health_check"
+    )
+    deadline = time.monotonic() + 240
+    while any(node.run(healthy).rc != 0 for node in nodes):
+        assert time.monotonic() < deadline, "the nodes did not come back by themselves"
+        time.sleep(2)

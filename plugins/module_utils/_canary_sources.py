@@ -1,0 +1,469 @@
+# Copyright: (c) 2026, The flowfleet.langflow contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# This file is private to the collection: it may change or vanish in any release.
+
+"""What new and old instances did in a span of time, from access logs of Nginx or from Prometheus."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import gzip
+import http.client
+import ipaddress
+import json
+import math
+import os
+import re
+import socket
+import threading
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, Protocol
+
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _probe, _statistics
+
+# Lines of several workers may stand slightly out of order.
+OUT_OF_ORDER = 10.0
+SEARCH_FROM = 256 * 1024
+ANSWER_LIMIT = 16 * 1024 * 1024
+# Nginx separates attempts by commas, and by colons after an internal redirect.
+ATTEMPTS = re.compile(r"\s*,\s*|\s+:\s+")
+NO_ATTEMPT = ("", "-")
+
+
+class SourceError(Exception):
+    """The source cannot be read; the message says why."""
+
+
+@dataclasses.dataclass
+class Arm:
+    """What one side did."""
+
+    requests: int = 0
+    errors: int = 0
+    times: dict[float, int] = dataclasses.field(default_factory=dict)
+    statuses: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """For a result, with the smallest time first."""
+        times = {f"{value:g}": self.times[value] for value in sorted(self.times)}
+        return {"requests": self.requests, "errors": self.errors, "times_ms": times, "statuses": self.statuses}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Arm:
+        """From a result."""
+        times = {float(value): int(count) for value, count in (plain.get("times_ms") or {}).items()}
+        statuses = {str(status): int(count) for status, count in (plain.get("statuses") or {}).items()}
+        arm = cls(int(plain["requests"]), int(plain["errors"]), times, statuses)
+        numbers = [arm.requests, arm.errors, *arm.times.values(), *arm.statuses.values()]
+        if min(numbers) < 0 or arm.errors > arm.requests or not all(map(math.isfinite, times)):
+            raise ValueError("counts do not fit together")
+        return arm
+
+    def __add__(self, other: Arm) -> Arm:
+        statuses = {
+            status: self.statuses.get(status, 0) + other.statuses.get(status, 0)
+            for status in sorted({*self.statuses, *other.statuses})
+        }
+        times = _statistics.add([self.times, other.times])
+        return Arm(self.requests + other.requests, self.errors + other.errors, times, statuses)
+
+
+@dataclasses.dataclass
+class Observation:
+    """What both sides did."""
+
+    new: Arm = dataclasses.field(default_factory=Arm)
+    old: Arm = dataclasses.field(default_factory=Arm)
+    seen: int = 0
+    exposed: int = 0
+    both: int = 0
+    other: int = 0
+    unreadable: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """For a result."""
+        counts = {name: getattr(self, name) for name in ("seen", "exposed", "both", "other", "unreadable")}
+        return {"new": self.new.plain(), "old": self.old.plain(), **counts}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Observation:
+        """From a result."""
+        try:
+            counts = {name: int(plain.get(name) or 0) for name in ("seen", "exposed", "both", "other", "unreadable")}
+            return cls(Arm.of(plain["new"]), Arm.of(plain["old"]), **counts)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise SourceError(f"this is no observation of another run: {exc!r}") from exc
+
+    def __add__(self, other: Observation) -> Observation:
+        counts = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in ("seen", "exposed", "both", "other", "unreadable")
+        }
+        return Observation(self.new + other.new, self.old + other.old, **counts)
+
+
+class Source(Protocol):
+    """Where observations come from."""
+
+    def observe(self, start: float, end: float) -> Observation:
+        """What happened from I(start) until before I(end). Later calls have the same start and no earlier end."""
+
+
+class Given:
+    """Observations that were made elsewhere."""
+
+    def __init__(self, observations: Iterable[Mapping[str, Any]]) -> None:
+        self._sum = sum((Observation.of(plain) for plain in observations), Observation())
+
+    def observe(self, start: float, end: float) -> Observation:
+        """The sum of all."""
+        return self._sum
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+def split_address(text: str) -> tuple[str, int | None]:
+    """Host and port of C(host), C(host:port), C([v6]:port) or C(v6)."""
+    match = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]+))?", text)
+    if match:
+        return match["v6"] or match["host"], int(match["port"]) if match["port"] else None
+    return text, None
+
+
+def addresses_of(text: str) -> set[tuple[str, int | None]]:
+    """What an access log may call this instance: numeric addresses, or the path of a socket."""
+    if text.startswith("unix:"):
+        return {(text, None)}
+    host, port = split_address(text)
+    try:
+        return {(str(ipaddress.ip_address(host)), port)}
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise SourceError(f"instance {text!r} has no address: {exc}") from exc
+    return {(str(entry[4][0]), port) for entry in found}
+
+
+class Instances:
+    """Tells to which side an address of the log belongs."""
+
+    def __init__(self, new: Iterable[str], old: Iterable[str]) -> None:
+        self._sides: dict[tuple[str, int | None], str] = {}
+        self._known: dict[str, str | None] = {}
+        for side, names in (("new", new), ("old", old)):
+            for name in names:
+                for address in addresses_of(name):
+                    if self._sides.setdefault(address, side) != side:
+                        raise SourceError(f"{name} is both new and old")
+
+    def side(self, text: str) -> str | None:
+        """C(new), C(old) or neither."""
+        if text not in self._known:
+            address: tuple[str, int | None] = (text, None) if text.startswith("unix:") else split_address(text)
+            self._known[text] = self._sides.get(address) or self._sides.get((address[0], None))
+        return self._known[text]
+
+
+# --- Nginx ------------------------------------------------------------------------------------------------------------
+
+
+def status_pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for C(5xx) and C(499)."""
+    found = []
+    for word in words:
+        if not re.fullmatch(r"[1-5][0-9x]{2}", word):
+            raise SourceError(f"{word!r} is no status: give three digits, or x for any digit")
+        found.append(word.replace("x", "[0-9]"))
+    return re.compile("|".join(found) or r"(?!)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """Which lines count, and how."""
+
+    instances: Instances
+    errors: re.Pattern[str]
+    time_field: str = "upstream_header_time"
+    exclude: Sequence[re.Pattern[str]] = ()
+
+    def count(self, line: Mapping[str, Any], into: Observation) -> None:
+        """Add one request. Each attempt counts for the instance that it went to."""
+        path = str(line.get("path", ""))
+        if any(pattern.search(path) for pattern in self.exclude):
+            return
+        into.seen += 1
+        addresses = ATTEMPTS.split(str(line.get("upstream_addr") or ""))
+        statuses = ATTEMPTS.split(str(line.get("upstream_status") or ""))
+        times = ATTEMPTS.split(str(line.get(self.time_field) or ""))
+        sides = set()
+        for number, address in enumerate(addresses):
+            if address in NO_ATTEMPT:
+                continue
+            side = self.instances.side(address)
+            if side is None:
+                into.other += 1
+                continue
+            sides.add(side)
+            status = statuses[number] if number < len(statuses) else "-"
+            if status in NO_ATTEMPT and number == len(addresses) - 1:
+                # The client went away before this instance answered.
+                status = "499" if str(line.get("status")) == "499" else "-"
+            if status in NO_ATTEMPT:
+                continue
+            arm = into.new if side == "new" else into.old
+            arm.requests += 1
+            arm.statuses[status] = arm.statuses.get(status, 0) + 1
+            if self.errors.fullmatch(status):
+                arm.errors += 1
+                continue
+            try:
+                milliseconds = round(float(times[number]) * 1000.0)
+            except (IndexError, ValueError, OverflowError):
+                continue
+            arm.times[milliseconds] = arm.times.get(milliseconds, 0) + 1
+        into.exposed += "new" in sides
+        into.both += sides == {"new", "old"}
+
+
+class NginxLog:
+    """A JSON access log that grows and is rotated while it is read."""
+
+    def __init__(self, path: str, reading: Reading) -> None:
+        self.path = path
+        self.reading = reading
+        # A file is known by its first line, whatever it is called, compressed or not.
+        self._read_upto: dict[bytes, int] = {}
+        self._later: list[Mapping[str, Any]] = []
+        self._sum = Observation()
+
+    def observe(self, start: float, end: float) -> Observation:
+        """Read what was added since the last time."""
+        waiting, self._later = self._later, []
+        for line in waiting:
+            self._sort_in(line, start, end)
+        found = False
+        for path in self._files(start):
+            found = True
+            for raw in self._new_lines(path, start):
+                try:
+                    line = json.loads(raw)
+                    line["msec"] = float(line["msec"])
+                except (ValueError, TypeError, KeyError):
+                    self._sum.unreadable += 1
+                    continue
+                self._sort_in(line, start, end)
+        if not found:
+            raise SourceError(f"{self.path} does not exist")
+        return self._sum
+
+    def _sort_in(self, line: Mapping[str, Any], start: float, end: float) -> None:
+        if line["msec"] >= end:
+            self._later.append(line)
+        elif line["msec"] >= start:
+            self.reading.count(line, self._sum)
+
+    def _files(self, start: float) -> Iterator[str]:
+        """The log and its predecessors that were still written to after I(start)."""
+        yield from (path for path in (self.path,) if os.path.exists(path))
+        for path in sorted(glob.glob(f"{glob.escape(self.path)}[.-]*")):
+            try:
+                if os.stat(path).st_mtime >= start - OUT_OF_ORDER:
+                    yield path
+            except FileNotFoundError:  # rotated away meanwhile
+                continue
+
+    def _new_lines(self, path: str, start: float) -> Iterator[bytes]:
+        try:
+            with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as stream:
+                yield from self._rest(stream, None if path.endswith(".gz") else start - OUT_OF_ORDER)
+        except FileNotFoundError:  # rotated away meanwhile
+            return
+        except (OSError, EOFError) as exc:
+            raise SourceError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+
+    def _rest(self, stream: Any, moment: float | None) -> Iterator[bytes]:
+        """Whole lines that were not read before, roughly from I(moment) on."""
+        first = stream.readline()
+        if not first.endswith(b"\n"):
+            return
+        if first not in self._read_upto:
+            self._read_upto[first] = 0 if moment is None else first_offset(stream, moment)
+        stream.seek(self._read_upto[first])
+        for raw in stream:
+            if not raw.endswith(b"\n"):  # the rest of this line comes later
+                return
+            self._read_upto[first] += len(raw)
+            yield raw
+
+
+def first_offset(stream: IO[bytes], moment: float) -> int:
+    """Where lines from I(moment) on begin, by halving: the lines of a log are in order of time."""
+    low, high = 0, stream.seek(0, os.SEEK_END)
+    while high - low > SEARCH_FROM:
+        middle = (low + high) // 2
+        stream.seek(middle)
+        stream.readline()
+        begin = stream.tell()
+        found = re.search(rb'"msec":\s*"?([0-9]+\.[0-9]+)', stream.readline())
+        if found is None or begin >= high:
+            break
+        if float(found[1]) < moment:
+            low = begin
+        else:
+            high = middle
+    return low
+
+
+# --- Prometheus -------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """Expressions for one side. C($window) in them becomes the span, such as C(60s)."""
+
+    requests: str
+    errors: str
+    buckets: str | None = None
+
+
+class Prometheus:
+    """Counts of requests and errors, and histograms of times, from the HTTP interface of Prometheus."""
+
+    def __init__(
+        self,
+        url: str,
+        new: Queries,
+        old: Queries | None,
+        *,
+        ca_path: str | None = None,
+        token: str | None = None,
+        query_type: str = "instant",
+        step: float = 5.0,
+        timeout: float = 10.0,
+    ) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise SourceError(f"the address of Prometheus must be http(s)://host[:port][/path], got {url!r}")
+        try:
+            context = _probe.tls_context(ca_path) if parts.scheme == "https" else None
+        except _probe.ConfigurationError as exc:
+            raise SourceError(str(exc)) from exc
+        self._url = url
+        self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._context = context
+        self._queries = {"new": new, "old": old}
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._range = query_type == "range"
+        self._step = step
+        self._timeout = timeout
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._context is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+
+    def observe(self, start: float, end: float) -> Observation:
+        """Ask all queries for this span."""
+        found = Observation()
+        for side, queries in self._queries.items():
+            if queries is not None:
+                setattr(found, side, self._arm(queries, start, end))
+        found.exposed = found.new.requests
+        found.seen = found.new.requests + found.old.requests
+        return found
+
+    def _get(self, target: str) -> tuple[int, bytes]:
+        connection = self._connect()
+        late = threading.Event()
+
+        def cut() -> None:
+            late.set()
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+        # A socket's own timeout starts anew with each byte.
+        timer = threading.Timer(self._timeout, cut)
+        timer.daemon = True
+        try:
+            connection.connect()
+            timer.start()
+            connection.request("GET", target, headers=self._headers)
+            answer = connection.getresponse()
+            body = answer.read(ANSWER_LIMIT)
+            if answer.length or late.is_set():
+                raise http.client.IncompleteRead(body)
+        except (OSError, http.client.HTTPException) as exc:
+            why = f"no complete answer within {self._timeout:g} s" if late.is_set() else _probe.describe(exc)
+            raise SourceError(f"Prometheus at {self._url}: {why}") from exc
+        finally:
+            timer.cancel()
+            connection.close()
+        return answer.status, body
+
+    def _arm(self, queries: Queries, start: float, end: float) -> Arm:
+        requests = round(sum(self._ask(queries.requests, start, end).values()))
+        errors = round(sum(self._ask(queries.errors, start, end).values()))
+        times = buckets_to_counts(self._ask(queries.buckets, start, end)) if queries.buckets else {}
+        return Arm(requests, min(errors, requests), times)
+
+    def _ask(self, query: str, start: float, end: float) -> dict[str, float]:
+        """Values by their label C(le)."""
+        span = max(1, round(end - start))
+        arguments: dict[str, Any] = {"query": query.replace("$window", f"{span}s")}
+        if self._range:
+            # One value for each step, the first one at the end of the first step.
+            arguments.update(start=start + self._step, end=end, step=self._step)
+        else:
+            arguments["time"] = end
+        kind = "query_range" if self._range else "query"
+        target = f"{self._path}/api/v1/{kind}?{urllib.parse.urlencode(arguments)}"
+        status, body = self._get(target)
+        if status != 200:
+            raise SourceError(f"Prometheus answered {status} to {query!r}: {body[:500]!r}")
+        try:
+            return self._values(json.loads(body)["data"])
+        except (ValueError, KeyError, TypeError, IndexError) as exc:
+            raise SourceError(f"Prometheus gave no vector for {query!r}: {body[:200]!r}") from exc
+
+    def _values(self, data: Mapping[str, Any]) -> dict[str, float]:
+        values: dict[str, float] = {}
+        if data["resultType"] == "scalar":
+            return {"": _finite(data["result"][1])}
+        for series in data["result"]:
+            label = series["metric"].get("le", "")
+            if self._range:
+                found = sum(_finite(value) for _moment, value in series["values"]) * self._step
+            else:
+                found = _finite(series["value"][1])
+            values[label] = values.get(label, 0.0) + found
+        return values
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else 0.0
+
+
+def buckets_to_counts(buckets: Mapping[str, float]) -> dict[float, int]:
+    """Cumulative buckets of seconds as counts of milliseconds, each at its upper bound."""
+    bounds = sorted((float(label), count) for label, count in buckets.items() if label)
+    result: dict[float, int] = {}
+    below = largest = 0.0
+    for bound, cumulative in bounds:
+        # What lies beyond the largest bound is above everything else; how far is unknown.
+        value = bound * 1000.0 if math.isfinite(bound) else largest * 2.0
+        largest = max(largest, value)
+        count = round(cumulative) - round(below)
+        if count > 0:
+            result[value] = result.get(value, 0) + count
+        below = max(below, cumulative)
+    return result
