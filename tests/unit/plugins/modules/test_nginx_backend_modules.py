@@ -324,6 +324,8 @@ def test_reload_by_systemd_is_remembered(run_module: Any, nginx: FakeNginx, syst
 
 
 def test_a_run_that_died_before_its_reload_is_made_up_for(run_module: Any, nginx: FakeNginx) -> None:
+    # The kernel tells the start of a process in hundredths of a second.
+    time.sleep(0.05)
     nginx.write("app1", f"server 127.0.0.1:{nginx.ports['app1']} max_fails=3 down;")
     arguments = nginx.arguments(name="app1", state="drained")
     assert run_module(nginx_backend, arguments, check=True)["changed"] is True
