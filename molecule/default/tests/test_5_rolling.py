@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cluster, Play
+from conftest import INVENTORY, Cluster, Play
 
 
 class Probe:
@@ -20,11 +20,7 @@ class Probe:
         self.directory = directory
 
     def call(self, state: str, **options: Any) -> dict[str, Any]:
-        arguments = {"state": state, "directory": str(self.directory), **options}
-        argv = ["ansible", "localhost", "-m", "flowfleet.langflow.request_probe", "-a", json.dumps(arguments)]
-        output = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-        assert "=> {" in output, output
-        return dict(json.loads(output[output.index("{") :]))
+        return answer("localhost", "request_probe", {"state": state, "directory": str(self.directory), **options})
 
 
 @pytest.fixture
@@ -69,6 +65,19 @@ def restarts(cluster: Cluster) -> dict[str, str]:
     }
 
 
+def answer(host: str, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a module of the collection returns when it is called by hand."""
+    argv = ["ansible", "-i", str(INVENTORY), host, "-m", f"flowfleet.langflow.{module}", "-a", json.dumps(arguments)]
+    output = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    assert "=> {" in output, output
+    return dict(json.loads(output[output.index("{") :]))
+
+
+def rollout(cluster: Cluster) -> dict[str, Any]:
+    """The state of the roll, as the first load balancer keeps it."""
+    return answer(cluster.groups["loadbalancers"][0], "rollout_state_info", {})
+
+
 def report_of(probe: Probe) -> dict[str, Any]:
     time.sleep(5)
     probe.call("stopped")
@@ -93,8 +102,7 @@ def test_rolling_restart_fails_no_request(
     print(f"failed {report['failed']} of {report['n']}; classes {report['classes']}")
     assert report["failed"] == 0, report["failures"][:5]
     # Nobody is left out, and a plan that is finished leaves nothing to resume.
-    state = json.loads(cluster.one("loadbalancers").check_output("cat /var/lib/flowfleet/rollout.json"))
-    assert state["status"] == "finished"
+    assert rollout(cluster)["status"] == "finished"
     members = cluster.one("loadbalancers").check_output("grep -rh '^server' /etc/nginx/langflow/backends.d")
     assert " down" not in members
 
