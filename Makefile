@@ -51,8 +51,8 @@ test: bootstrap ## Everything that a change must pass: lint, unit, sanity, the d
 	@tools/phases lint unit sanity molecule
 
 .PHONY: test-all
-test-all: bootstrap ## `make test`, the collection as an artifact, and the scenario on one host
-	@tools/phases lint unit sanity build molecule molecule-single
+test-all: bootstrap ## `make test`, the collection as an artifact, and the scenarios on one host and with two load balancers
+	@tools/phases lint unit sanity build molecule molecule-single molecule-edge
 
 .PHONY: lint
 lint: bootstrap ## yamllint, ansible-lint (profile production), ruff, mypy
@@ -82,6 +82,12 @@ molecule-single: bootstrap ## The same on one host
 	@tools/lab engine
 	mkdir -p .lab/reports
 	molecule test -s single
+
+.PHONY: molecule-edge
+molecule-edge: bootstrap ## Two load balancers with a shared address, the firewall, Valkey
+	@tools/lab engine
+	mkdir -p .lab/reports
+	molecule test -s edge
 
 .PHONY: bench-converge
 bench-converge: bootstrap ## Measure a first run and a no-op run on a fresh lab

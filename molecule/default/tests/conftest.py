@@ -18,7 +18,10 @@ from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "default")
-INVENTORY = ROOT / "inventories" / {"default": "lab"}.get(SCENARIO, SCENARIO)
+OWN_INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
+INVENTORY = (
+    OWN_INVENTORY if OWN_INVENTORY.is_dir() else ROOT / "inventories" / {"default": "lab"}.get(SCENARIO, SCENARIO)
+)
 
 # Molecule wants colours; what is read by a program must have none.
 os.environ.pop("ANSIBLE_FORCE_COLOR", None)

@@ -67,7 +67,9 @@ def restarts(cluster: Cluster) -> dict[str, str]:
 
 def answer(host: str, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """What a module of the collection returns when it is called by hand."""
-    argv = ["ansible", "-i", str(INVENTORY), host, "-m", f"flowfleet.langflow.{module}", "-a", json.dumps(arguments)]
+    argv = ["ansible", "-i", str(INVENTORY), host, "-m", f"flowfleet.langflow.{module}"]
+    if arguments:
+        argv += ["-a", json.dumps(arguments)]
     output = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     assert "=> {" in output, output
     return dict(json.loads(output[output.index("{") :]))

@@ -95,12 +95,25 @@ def test_a_machine_without_engine_is_told_so_in_one_sentence(
 # --- one definition of the lab ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scenario", "inventory"), [("default", "lab"), ("single", "single")])
+@pytest.mark.parametrize(
+    ("scenario", "inventory"),
+    [("default", "inventories/lab"), ("single", "inventories/single"), ("edge", "molecule/edge/inventory")],
+)
 def test_scenario_has_the_hosts_of_its_inventory(lab: ModuleType, scenario: str, inventory: str) -> None:
     platforms = yaml.safe_load((ROOT / f"molecule/{scenario}/molecule.yml").read_text())["platforms"]
-    hosts = yaml.safe_load((ROOT / f"inventories/{inventory}/hosts.yml").read_text())["all"]["hosts"]
+    assert lab.inventory_of(scenario) == ROOT / inventory
+    hosts = yaml.safe_load((ROOT / inventory / "hosts.yml").read_text())["all"]["hosts"]
     assert {platform["name"] for platform in platforms} == set(hosts)
     assert {platform["image"] for platform in platforms} <= {f"{lab.IMAGE}:{name}" for name in lab.RELEASES}
+
+
+def test_scenarios_share_no_host_and_no_address() -> None:
+    """They use one network, and may be up at the same time."""
+    files = [*(ROOT / "inventories").glob("*/hosts.yml"), *(ROOT / "molecule").glob("*/inventory/hosts.yml")]
+    labs = [path for path in files if (path.parent / "group_vars/all/connection.yml").exists()]
+    assert {path.parent.name for path in labs} == {"lab", "single", "inventory"}
+    hosts = [row for path in labs for row in yaml.safe_load(path.read_text())["all"]["hosts"].items()]
+    assert len({name for name, _row in hosts}) == len({row["ansible_host"] for _name, row in hosts}) == len(hosts)
 
 
 # --- the last line of `make test` ------------------------------------------------------------------------------------
