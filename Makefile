@@ -103,6 +103,10 @@ build: bootstrap ## Build the collection, install it into an empty folder, use i
 docs: bootstrap ## Regenerate the pages and tables that are made from argument_specs
 	@python tools/docs.py
 
+.PHONY: docs-site
+docs-site: bootstrap ## Build docs/ and the plugin pages as one HTML site
+	@tools/docsite.sh
+
 .PHONY: lock
 lock: bootstrap ## Renew the locked development requirements
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
