@@ -16,6 +16,7 @@ import os
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -355,11 +356,18 @@ class LangflowClient:
             yield piece
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
+        # Langflow 1.12 compresses some answers whatever the request accepts.
+        unpack = zlib.decompressobj(wbits=31) if response.headers.get("Content-Encoding") == "gzip" else None
         result = bytearray()
         for piece in self._pieces(response):
-            result += piece
+            try:
+                result += unpack.decompress(piece, MAX_BODY + 1) if unpack else piece
+            except zlib.error as error:
+                raise ApiError("protocol", f"the answer is not valid gzip: {error}", response.status) from error
             if len(result) > MAX_BODY:
                 raise ApiError("protocol", f"the answer is larger than {MAX_BODY} bytes", response.status)
+        if unpack and not unpack.eof:
+            raise ApiError("protocol", "the answer is not valid gzip: it ends too early", response.status)
         return bytes(result)
 
     def _refuse(self, what: str, response: http.client.HTTPResponse, body: bytes) -> ApiError:

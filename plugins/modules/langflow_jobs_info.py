@@ -19,6 +19,7 @@ description:
     the node out of the load balancer first, then wait with this module, then stop the service.
   - Runs through the API and the editor, webhooks, background workflows, triggers and the filling of knowledge bases
     are jobs. While Langflow works on one, it signs it with its process number at least every 15 seconds.
+  - Langflow 1.12 signs background jobs only. Its other jobs are RV(unattributed) as long as they run, on every node.
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
 attributes:

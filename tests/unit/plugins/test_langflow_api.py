@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.flowfleet.langflow.plugins.module_utils._langflow_api import (
+    MAX_BODY,
     ApiError,
     Endpoint,
     LangflowClient,
@@ -21,6 +23,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._langflow_api i
     parse_event,
 )
 
+GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = b'{"event":"add_message","data":{"text":"x"}}\n\n'
 END = b'{"event":"end","data":{}}\n\n'
@@ -95,6 +98,13 @@ def test_endpoint_refuses_what_is_no_url(url: str) -> None:
         (lambda b: b.garbage(), "protocol", "not valid HTTP"),
         (lambda b: b.silence(), "timeout", "within 0.4 s"),
         (lambda b: b.drip(), "timeout", "within 0.4 s"),
+        (lambda b: raw(GZIP, b'{"version":"1.12.7"}'), "protocol", "not valid gzip"),
+        (
+            lambda b: raw(GZIP, gzip.compress(b'{"version":"1.12.7"}')[:-9]),
+            "protocol",
+            "not valid gzip: it ends too early",
+        ),
+        (lambda b: raw(GZIP, gzip.compress(bytes(MAX_BODY + 1))), "protocol", "larger than"),
         (lambda b: raw(CHUNKED, b"5\r\nab"), "cut", "cut"),
         (lambda b: raw(CHUNKED, b"zz\r\n"), "cut", "cut"),
     ],
@@ -107,6 +117,11 @@ def test_every_fault_has_a_kind(serve: Any, behaviours: Any, behaviour: Any, kin
     assert (caught.value.kind, caught.value.not_connected) == (kind, False)
     assert words in str(caught.value)
     assert time.monotonic() - start < 3
+
+
+def test_an_answer_that_is_compressed_unasked_is_read(serve: Any) -> None:
+    server = serve(raw(GZIP, gzip.compress(b'{"version":"1.12.7"}')))
+    assert client(server).version() == "1.12.7"
 
 
 def test_a_closed_port_is_told_apart(free_port: int) -> None:

@@ -20,7 +20,8 @@ sys.modules["gateway_corpus"] = gateway_corpus
 SPEC.loader.exec_module(gateway_corpus)
 
 DATA: dict[str, Any] = yaml.safe_load((ROOT / "roles/nginx/vars/main/gateway.yml").read_text())
-ROUTES = DATA["__nginx_gateway"]["1.13"]
+SERIES: dict[str, Any] = DATA["__nginx_gateway"]
+ROUTES = SERIES["1.13"]
 CORPUS = gateway_corpus.corpus()
 
 
@@ -33,14 +34,27 @@ def normalised(target: str) -> str:
     return path if path == "/" else path + slash
 
 
+def test_every_release_that_can_be_installed_has_rules() -> None:
+    locks = (ROOT / "roles/langflow/files").glob("requirements-[0-9]*.txt")
+    releases = {".".join(lock.name.removeprefix("requirements-").split(".")[:2]) for lock in locks}
+    assert releases == set(SERIES)
+    specification = yaml.safe_load((ROOT / "roles/nginx/meta/argument_specs.yml").read_text())
+    option = specification["argument_specs"]["main"]["options"]["nginx_gateway_release"]
+    assert set(option["choices"]) == set(SERIES)
+    version = yaml.safe_load((ROOT / "roles/langflow/defaults/main.yml").read_text())["langflow_version"]
+    assert version.startswith(f"{option['default']}.")
+
+
+@pytest.mark.parametrize("series", SERIES)
 @pytest.mark.parametrize(("method", "target"), CORPUS["refused"])
-def test_refused(method: str, target: str) -> None:
-    assert ng.decide(ng.decisions(ROUTES["deny"]), method, normalised(target))
+def test_refused(series: str, method: str, target: str) -> None:
+    assert ng.decide(ng.decisions(SERIES[series]["deny"]), method, normalised(target))
 
 
+@pytest.mark.parametrize("series", SERIES)
 @pytest.mark.parametrize(("method", "target"), CORPUS["passed"])
-def test_passed(method: str, target: str) -> None:
-    assert ng.decide(ng.decisions(ROUTES["deny"]), method, normalised(target)) == ""
+def test_passed(series: str, method: str, target: str) -> None:
+    assert ng.decide(ng.decisions(SERIES[series]["deny"]), method, normalised(target)) == ""
 
 
 @pytest.mark.parametrize(
