@@ -26,6 +26,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 MARKER = "RELEASE.json"
 ID_PATTERN = re.compile(r"^[0-9][0-9A-Za-z.+_]*-[0-9a-f]{8}-py[0-9]{2,4}$")
+# The options with which modules are told which release is meant; documented in the fragment of the same name.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "root": {"type": "path", "default": "/opt/langflow"},
+    "id": {"type": "str"},
+    "version": {"type": "str"},
+    "requirements": {"type": "path"},
+    "requirements_sha256": {"type": "str"},
+    "python_version": {"type": "str"},
+    "snapshot": {"type": "path"},
+}
 _ARTIFACT_SUFFIXES = (".whl", ".tar.gz", ".zip")
 _WRITE_MODES = {"mode": 0o644, "dirs": 0o755}
 
@@ -85,6 +95,18 @@ def release_id(version: str, lock_sha256: str, python_version: str) -> str:
     if not ID_PATTERN.match(name):
         raise ReleaseError(f"cannot name a release from version {version!r} and Python {python_version!r}")
     return name
+
+
+def named(params: Mapping[str, Any]) -> str | None:
+    """The id of the release that these options mean, if they mean one."""
+    name: str | None = params["id"]
+    if not name and params["version"]:
+        if not (params["python_version"] and params["requirements_sha256"]):
+            raise ReleaseError("version needs requirements and python_version to name a release")
+        name = release_id(params["version"], params["requirements_sha256"], params["python_version"])
+    if name and not ID_PATTERN.match(name):
+        raise ReleaseError(f"{name!r} is not the id of a release")
+    return name or None
 
 
 def pinned_version(requirements: str, name: str) -> str | None:
@@ -169,8 +191,10 @@ def describe(layout: Layout, name: str) -> dict[str, Any]:
 
 def report(layout: Layout, name: str | None) -> dict[str, Any]:
     """What is installed, and the release in question."""
+    active = active_id(layout)
     found: dict[str, Any] = {
-        "active": active_id(layout),
+        "active": active,
+        "current": describe(layout, active) if active else {},
         "releases": [marker["id"] for marker in installed(layout)],
     }
     if name:

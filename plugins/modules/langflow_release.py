@@ -20,8 +20,10 @@ author:
   - The flowfleet.langflow contributors (@flowfleet)
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.release
 seealso:
   - module: flowfleet.langflow.langflow_release_info
+  - module: flowfleet.langflow.config_snapshot
 attributes:
   check_mode:
     support: full
@@ -32,24 +34,13 @@ options:
     description:
       - V(present) builds the release when it is not there.
       - V(active) lets C(current) name the release, which must be installed, and prunes when O(keep) is given.
-      - V(absent) removes the release; the active one and one that a process still uses are refused.
+      - V(pruned) removes all but O(keep) releases. It is about no release in particular.
+      - V(absent) removes the release; the active one, one that a process still uses and the one that O(snapshot) names
+        are refused.
+      - To build, the lock must pin C(langflow-base) to O(version).
     type: str
-    choices: [present, active, absent]
+    choices: [present, active, pruned, absent]
     default: present
-  root:
-    description: Directory of the installation.
-    type: path
-    default: /opt/langflow
-  id:
-    description:
-      - Id of the release. By default it is computed from O(version), O(requirements) and O(python_version).
-    type: str
-  version:
-    description: Version of Langflow. The lock must pin C(langflow-base) to it.
-    type: str
-  requirements:
-    description: Hash-locked requirements file on the controller, searched like the source of a copied file.
-    type: path
   uv_requirements:
     description: Hash-locked requirements file of C(uv) on the controller. Needed to build.
     type: path
@@ -57,9 +48,6 @@ options:
     description: Python interpreter on the host that the release is made for.
     type: path
     default: /usr/bin/python3
-  python_version:
-    description: Version of O(python), for example V(3.13).
-    type: str
   index:
     description: Address of the Python package index. Empty for the default of the tools on the host.
     type: str
@@ -91,13 +79,11 @@ options:
     default: 1800
   keep:
     description:
-      - With O(state=active), number of releases to leave on the host, the active one included.
-      - The active release and every release that a process uses are always left. V(0) prunes nothing.
+      - With O(state=active) and O(state=pruned), number of releases to leave on the host, the active one included.
+      - The active release, every release that a process uses and the one that O(snapshot) names are always left.
+        V(0) prunes nothing.
     type: int
     default: 0
-  requirements_sha256:
-    description: Checksum of O(requirements). Filled in by the action plugin.
-    type: str
 """
 
 EXAMPLES = r"""
@@ -124,7 +110,7 @@ EXAMPLES = r"""
 RETURN = r"""
 release:
   description: The release in question. One that is not there has only C(id), C(path), C(installed) and C(active).
-  returned: success
+  returned: unless O(state=pruned)
   type: dict
   contains:
     id:
@@ -157,13 +143,17 @@ active:
   description: Id of the active release.
   returned: success
   type: str
+current:
+  description: The active release, in the form of RV(release). Empty if there is none.
+  returned: success
+  type: dict
 previous:
   description: Id that was active before.
   returned: when O(state=active)
   type: str
 pruned:
-  description: Ids that were removed.
-  returned: when O(state=active)
+  description: Ids that were removed, or would be.
+  returned: when O(state=active) or O(state=pruned)
   type: list
   elements: str
 timings:
@@ -180,6 +170,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _config_snapshot as snapshots
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _release as releases
 
 
@@ -243,25 +234,47 @@ def ensure_present(module: AnsibleModule, layout: releases.Layout, name: str, re
             result["timings"] = build(module, layout)
 
 
+def prune(module: AnsibleModule, layout: releases.Layout) -> list[str]:
+    """Remove surplus releases that nobody needs, and return their ids."""
+    keep = module.params["keep"]
+    if not keep:
+        return []
+    protected = snapshots.kept_release(module.params["snapshot"])
+    surplus = releases.prunable(layout, keep, protected)
+    if surplus:
+        used = releases.in_use(layout)
+        surplus = [item for item in surplus if item not in used]
+    if not module.check_mode:
+        for item in surplus:
+            releases.remove(layout, item)
+    return surplus
+
+
 def ensure_active(module: AnsibleModule, layout: releases.Layout, name: str, result: dict[str, Any]) -> None:
     """Flip C(current) and prune."""
-    keep = module.params["keep"]
     result["previous"] = releases.active_id(layout)
     flip = result["previous"] != name
     result["pruned"] = []
-    if module.check_mode:
-        result["changed"] = flip
-    else:
+    if not module.check_mode:
         with releases.locked(layout):
             if flip:
                 releases.activate(layout, name)
-            if keep and (surplus := releases.prunable(layout, keep, set())):
-                result["pruned"] = [item for item in surplus if item not in releases.in_use(layout)]
-            for item in result["pruned"]:
-                releases.remove(layout, item)
-        result["changed"] = flip or bool(result["pruned"])
+            result["pruned"] = prune(module, layout)
+    result["changed"] = flip or bool(result["pruned"])
     if result["changed"]:
         result["diff"] = {"before": f"{result['previous'] or ''}\n", "after": f"{name}\n"}
+
+
+def ensure_pruned(module: AnsibleModule, layout: releases.Layout, result: dict[str, Any]) -> None:
+    """Remove what is surplus."""
+    if module.check_mode or not layout.releases.is_dir():
+        result["pruned"] = prune(module, layout)
+    else:
+        with releases.locked(layout):
+            result["pruned"] = prune(module, layout)
+    result["changed"] = bool(result["pruned"])
+    if result["changed"]:
+        result["diff"] = {"before": "".join(f"{item}\n" for item in result["pruned"]), "after": ""}
 
 
 def ensure_absent(module: AnsibleModule, layout: releases.Layout, name: str, result: dict[str, Any]) -> None:
@@ -273,6 +286,8 @@ def ensure_absent(module: AnsibleModule, layout: releases.Layout, name: str, res
         return
     if name in releases.in_use(layout):
         raise releases.ReleaseError(f"release {name} is in use by a running process")
+    if name in snapshots.kept_release(module.params["snapshot"]):
+        raise releases.ReleaseError(f"release {name} is the one that the snapshot goes back to")
     result["diff"] = {"before": f"{name}\n", "after": ""}
     if not module.check_mode:
         with releases.locked(layout):
@@ -283,15 +298,10 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "active", "absent"], "default": "present"},
-            "root": {"type": "path", "default": "/opt/langflow"},
-            "id": {"type": "str"},
-            "version": {"type": "str"},
-            "requirements": {"type": "path"},
-            "requirements_sha256": {"type": "str"},
+            **releases.OPTIONS,
+            "state": {"type": "str", "choices": ["present", "active", "pruned", "absent"], "default": "present"},
             "uv_requirements": {"type": "path"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
-            "python_version": {"type": "str"},
             "index": {"type": "str", "default": ""},
             "ca_file": {"type": "str", "default": ""},
             "cache_dir": {"type": "str", "default": ""},
@@ -310,19 +320,17 @@ def main() -> None:
     params = module.params
     layout = releases.Layout(Path(params["root"]))
     result: dict[str, Any] = {"changed": False}
+    name: str | None = None
     try:
-        name = params["id"]
-        if not name and params["version"]:
-            if not (params["python_version"] and params["requirements_sha256"]):
-                module.fail_json(msg="version needs requirements and python_version to name a release")
-            name = releases.release_id(params["version"], params["requirements_sha256"], params["python_version"])
-        if not name:
-            module.fail_json(msg=f"state {params['state']} needs id or version")
-        if not releases.ID_PATTERN.match(name):
-            module.fail_json(msg=f"{name!r} is not the id of a release")
-        steps = {"present": ensure_present, "active": ensure_active, "absent": ensure_absent}
-        steps[params["state"]](module, layout, name, result)
-    except (releases.ReleaseError, OSError) as error:
+        if params["state"] == "pruned":
+            ensure_pruned(module, layout, result)
+        else:
+            name = releases.named(params)
+            if name is None:
+                module.fail_json(msg=f"state {params['state']} needs id or version")
+            steps = {"present": ensure_present, "active": ensure_active, "absent": ensure_absent}
+            steps[params["state"]](module, layout, name, result)
+    except (releases.ReleaseError, snapshots.SnapshotError, OSError) as error:
         module.fail_json(msg=releases.redact(str(error), params["index"]), **result)
     module.exit_json(**result, **releases.report(layout, name))
 

@@ -15,38 +15,20 @@ author:
   - The flowfleet.langflow contributors (@flowfleet)
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.release
 seealso:
   - module: flowfleet.langflow.langflow_release
+  - module: flowfleet.langflow.config_snapshot
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
 options:
-  root:
-    description: Directory of the installation.
-    type: path
-    default: /opt/langflow
-  id:
-    description:
-      - Id of the release in question. O(version), O(requirements) and O(python_version) name it as well.
-    type: str
-  version:
-    description: Version of Langflow.
-    type: str
-  requirements:
-    description: Hash-locked requirements file on the controller, searched like the source of a copied file.
-    type: path
-  python_version:
-    description: Version of Python, for example V(3.13).
-    type: str
   processes:
     description: Also look for releases that running processes use.
     type: bool
     default: false
-  requirements_sha256:
-    description: Checksum of O(requirements). Filled in by the action plugin.
-    type: str
 """
 
 EXAMPLES = r"""
@@ -70,6 +52,46 @@ active:
   description: Id of the active release.
   returned: success
   type: str
+current:
+  description: The active release, in the form of RV(release). Empty if there is none.
+  returned: success
+  type: dict
+snapshot:
+  description: What there is to go back to. Empty if there is nothing.
+  returned: when O(snapshot) is given
+  type: dict
+  contains:
+    id:
+      description: Name of the snapshot.
+      type: str
+    label:
+      description: Id of the release for which it was taken.
+      type: str
+    release:
+      description: Id of the release that it goes back to. Empty if none was active.
+      type: str
+    version:
+      description: Version of Langflow in that release.
+      type: str
+    schema_head:
+      description: Revision of the database schema that this release works with.
+      type: str
+    installed:
+      description: Whether this release is complete.
+      type: bool
+    same_schema:
+      description:
+        - Whether this release knows the schema of the active release and of the one that the snapshot was taken for.
+      type: bool
+    taken_at:
+      description: When it was taken.
+      type: str
+    status:
+      description: V(open), V(settled) or V(restored), or V(damaged) with the C(reason).
+      type: str
+    copies:
+      description: For each file that is kept, where its content is, readable for root only.
+      type: dict
 in_use:
   description: Ids that a running process uses.
   returned: when O(processes=true)
@@ -81,35 +103,27 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _config_snapshot as snapshots
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _release as releases
 
 
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec={
-            "root": {"type": "path", "default": "/opt/langflow"},
-            "id": {"type": "str"},
-            "version": {"type": "str"},
-            "requirements": {"type": "path"},
-            "requirements_sha256": {"type": "str"},
-            "python_version": {"type": "str"},
-            "processes": {"type": "bool", "default": False},
-        },
+        argument_spec={**releases.OPTIONS, "processes": {"type": "bool", "default": False}},
         mutually_exclusive=[("id", "version")],
-        required_by={"version": ("requirements_sha256", "python_version")},
         supports_check_mode=True,
     )
     params = module.params
     layout = releases.Layout(Path(params["root"]))
     result: dict[str, Any] = {"changed": False}
     try:
-        name = params["id"]
-        if params["version"]:
-            name = releases.release_id(params["version"], params["requirements_sha256"], params["python_version"])
+        name = releases.named(params)
         if params["processes"]:
             result["in_use"] = sorted(releases.in_use(layout))
-    except releases.ReleaseError as error:
+        if params["snapshot"]:
+            result["snapshot"] = snapshots.report(layout, params["snapshot"])
+    except (releases.ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result, **releases.report(layout, name))
 

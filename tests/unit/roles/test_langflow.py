@@ -32,6 +32,10 @@ GIVEN: dict[str, Any] = {
     "langflow_s3_bucket": "files",
     **yaml.safe_load((ROLES / "langflow" / "vars" / "settings.yml").read_text(encoding="utf-8")),
 }
+VERSIONS = sorted(
+    path.name.removeprefix("requirements-").removesuffix(".txt")
+    for path in (ROLES / "langflow" / "files").glob("requirements-[0-9]*.txt")
+)
 SECRETS = (
     AWKWARD,
     "p%40ss",
@@ -97,10 +101,20 @@ def test_settings_make_a_node_of_a_cluster() -> None:
     assert json.loads(found["LANGFLOW_DB_CONNECTION_SETTINGS"])["pool_size"] == 10
 
 
-def test_every_setting_of_the_role_is_known_to_langflow() -> None:
-    names = environment(role().file("langflow.env.j2")) | environment(role().file("secrets.env.j2"))
-    known = {f"LANGFLOW_{name}" for name in GIVEN["__langflow_known_settings"]["1.13"]}
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_setting_of_the_role_is_known_to_langflow(version: str) -> None:
+    rendered = role(langflow_version=version)
+    names = environment(rendered.file("langflow.env.j2")) | environment(rendered.file("secrets.env.j2"))
+    known = {f"LANGFLOW_{name}" for name in GIVEN["__langflow_known_settings"][version.rpartition(".")[0]]}
     assert {name for name in names if name.startswith("LANGFLOW_")} - known == set()
+
+
+def test_runs_of_1_12_are_not_called_lost_while_they_work() -> None:
+    old = environment(role(langflow_version="1.12.8").file("langflow.env.j2"))
+    assert int(old["LANGFLOW_BACKGROUND_WATCHDOG_INTERVAL_S"]) >= 3600
+    own = role(langflow_version="1.12.8", langflow_settings={"BACKGROUND_WATCHDOG_INTERVAL_S": 60})
+    assert environment(own.file("langflow.env.j2"))["LANGFLOW_BACKGROUND_WATCHDOG_INTERVAL_S"] == "60"
+    assert "LANGFLOW_BACKGROUND_WATCHDOG_INTERVAL_S" not in environment(role().file("langflow.env.j2"))
 
 
 def test_no_secret_stands_outside_the_secret_file() -> None:
@@ -243,3 +257,69 @@ def test_what_is_wrong_is_refused_by_name(changes: dict[str, Any], message: str)
     (refusal,) = role(**changes).refusals()
     assert re.search(message, refusal)
     assert not [secret for secret in SECRETS if secret in refusal]
+
+
+def test_numbers_from_the_command_line_are_text() -> None:
+    found = service(langflow_workers="4", langflow_worker_memory_mb="1024")
+    assert (found["MemoryHigh"], found["MemoryMax"]) == (["4608M"], ["5760M"])
+
+
+# --- the entry points of a change -------------------------------------------------------------------------------------
+
+
+def tasks(name: str) -> list[dict[str, Any]]:
+    """The tasks of a file in which nothing is nested."""
+    text = (ROLES / "langflow" / "tasks" / name).read_text(encoding="utf-8")
+    return [item for task in yaml.safe_load(text) for item in [task, *task.get("block", [])]]
+
+
+def position(found: list[dict[str, Any]], wanted: Any) -> int:
+    (index,) = [number for number, task in enumerate(found) if wanted(task)]
+    return index
+
+
+def test_what_is_there_is_kept_before_any_of_it_is_touched() -> None:
+    found = tasks("stage.yml")
+    built = position(found, lambda task: task.get("ansible.builtin.import_tasks") == "install.yml")
+    kept = position(found, lambda task: "flowfleet.langflow.config_snapshot" in task)
+    written = position(found, lambda task: task.get("vars", {}).get("common_service_phase") == ["files"])
+    flipped = position(found, lambda task: task.get("flowfleet.langflow.langflow_release", {}).get("state") == "active")
+    assert built < kept < written < flipped
+    # Everything that is written is kept.
+    files = found[kept]["flowfleet.langflow.config_snapshot"]["files"]
+    assert role().value(files) == [item["path"] for item in role().value("{{ __langflow_service.files }}")]
+
+
+def test_looking_and_going_back_restart_nothing() -> None:
+    for name in ("state.yml", "build.yml", "stage.yml", "revert.yml", "settle.yml"):
+        for task in tasks(name):
+            assert "ansible.builtin.systemd_service" not in task, name
+            if "flowfleet.langflow.rolling_restart" in task:
+                assert task["check_mode"] is True, name
+
+
+def test_the_schema_is_asked_for_before_anything_is_put_back() -> None:
+    found = tasks("revert.yml")
+    asked = position(found, lambda task: task.get("ansible.builtin.include_tasks") == "revert_schema.yml")
+    restored = position(found, lambda task: "flowfleet.langflow.config_snapshot" in task)
+    assert asked < restored
+
+
+def test_a_release_that_a_snapshot_names_is_never_pruned() -> None:
+    for name in ("start.yml", "settle.yml"):
+        (options,) = [
+            task["flowfleet.langflow.langflow_release"]
+            for task in tasks(name)
+            if "flowfleet.langflow.langflow_release" in task
+        ]
+        assert options["keep"]
+        assert options["snapshot"] == "{{ langflow_snapshot_dir }}"
+
+
+@pytest.mark.parametrize(
+    ("staged", "goes_back"),
+    [({}, True), ({"__langflow_staged": "20260101T000000Z-abcdef"}, True), ({"__langflow_staged": ""}, False)],
+)
+def test_a_run_that_changed_nothing_puts_nothing_back(staged: dict[str, str], goes_back: bool) -> None:
+    (block,) = [task for task in tasks("revert.yml") if "block" in task]
+    assert role(**staged).value("{{ " + block["when"] + " }}") is goes_back
