@@ -10,29 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
-import gzip
 import http.client
-import ipaddress
 import json
 import math
-import os
 import re
 import socket
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
-from ansible_collections.flowfleet.langflow.plugins.module_utils import _probe, _statistics
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _nginx_log, _probe, _statistics
 
-# Lines of several workers may stand slightly out of order.
-OUT_OF_ORDER = 10.0
-SEARCH_FROM = 256 * 1024
 ANSWER_LIMIT = 16 * 1024 * 1024
-# Nginx separates attempts by commas, and by colons after an internal redirect.
-ATTEMPTS = re.compile(r"\s*,\s*|\s+:\s+")
-NO_ATTEMPT = ("", "-")
 
 
 class SourceError(Exception):
@@ -125,64 +115,32 @@ class Given:
         return self._sum
 
 
-# --- addresses --------------------------------------------------------------------------------------------------------
-
-
-def split_address(text: str) -> tuple[str, int | None]:
-    """Host and port of C(host), C(host:port), C([v6]:port) or C(v6)."""
-    match = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]+))?", text)
-    if match:
-        return match["v6"] or match["host"], int(match["port"]) if match["port"] else None
-    return text, None
-
-
-def addresses_of(text: str) -> set[tuple[str, int | None]]:
-    """What an access log may call this instance: numeric addresses, or the path of a socket."""
-    if text.startswith("unix:"):
-        return {(text, None)}
-    host, port = split_address(text)
-    try:
-        return {(str(ipaddress.ip_address(host)), port)}
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as exc:
-        raise SourceError(f"instance {text!r} has no address: {exc}") from exc
-    return {(str(entry[4][0]), port) for entry in found}
-
-
 class Instances:
     """Tells to which side an address of the log belongs."""
 
     def __init__(self, new: Iterable[str], old: Iterable[str]) -> None:
-        self._sides: dict[tuple[str, int | None], str] = {}
-        self._known: dict[str, str | None] = {}
+        self._labels = _nginx_log.Labels()
         for side, names in (("new", new), ("old", old)):
             for name in names:
-                for address in addresses_of(name):
-                    if self._sides.setdefault(address, side) != side:
-                        raise SourceError(f"{name} is both new and old")
+                try:
+                    self._labels.add(side, name)
+                except _nginx_log.LogError as exc:
+                    raise SourceError(str(exc)) from exc
 
     def side(self, text: str) -> str | None:
         """C(new), C(old) or neither."""
-        if text not in self._known:
-            address: tuple[str, int | None] = (text, None) if text.startswith("unix:") else split_address(text)
-            self._known[text] = self._sides.get(address) or self._sides.get((address[0], None))
-        return self._known[text]
-
-
-# --- Nginx ------------------------------------------------------------------------------------------------------------
+        return self._labels.of(text)
 
 
 def status_pattern(words: Iterable[str]) -> re.Pattern[str]:
     """A pattern for C(5xx) and C(499)."""
-    found = []
-    for word in words:
-        if not re.fullmatch(r"[1-5][0-9x]{2}", word):
-            raise SourceError(f"{word!r} is no status: give three digits, or x for any digit")
-        found.append(word.replace("x", "[0-9]"))
-    return re.compile("|".join(found) or r"(?!)")
+    try:
+        return _nginx_log.status_pattern(words)
+    except _nginx_log.LogError as exc:
+        raise SourceError(str(exc)) from exc
+
+
+# --- Nginx ------------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,33 +158,24 @@ class Reading:
         if any(pattern.search(path) for pattern in self.exclude):
             return
         into.seen += 1
-        addresses = ATTEMPTS.split(str(line.get("upstream_addr") or ""))
-        statuses = ATTEMPTS.split(str(line.get("upstream_status") or ""))
-        times = ATTEMPTS.split(str(line.get(self.time_field) or ""))
         sides = set()
-        for number, address in enumerate(addresses):
-            if address in NO_ATTEMPT:
-                continue
-            side = self.instances.side(address)
+        for attempt in _nginx_log.attempts(line, self.time_field):
+            side = self.instances.side(attempt.address)
             if side is None:
                 into.other += 1
                 continue
             sides.add(side)
-            status = statuses[number] if number < len(statuses) else "-"
-            if status in NO_ATTEMPT and number == len(addresses) - 1:
-                # The client went away before this instance answered.
-                status = "499" if str(line.get("status")) == "499" else "-"
-            if status in NO_ATTEMPT:
+            if attempt.status == "-":
                 continue
             arm = into.new if side == "new" else into.old
             arm.requests += 1
-            arm.statuses[status] = arm.statuses.get(status, 0) + 1
-            if self.errors.fullmatch(status):
+            arm.statuses[attempt.status] = arm.statuses.get(attempt.status, 0) + 1
+            if self.errors.fullmatch(attempt.status):
                 arm.errors += 1
                 continue
             try:
-                milliseconds = round(float(times[number]) * 1000.0)
-            except (IndexError, ValueError, OverflowError):
+                milliseconds = round(float(attempt.time) * 1000.0)
+            except (ValueError, OverflowError):
                 continue
             arm.times[milliseconds] = arm.times.get(milliseconds, 0) + 1
         into.exposed += "new" in sides
@@ -234,13 +183,11 @@ class Reading:
 
 
 class NginxLog:
-    """A JSON access log that grows and is rotated while it is read."""
+    """What each side did, from a JSON access log that grows and is rotated meanwhile."""
 
     def __init__(self, path: str, reading: Reading) -> None:
-        self.path = path
         self.reading = reading
-        # A file is known by its first line, whatever it is called, compressed or not.
-        self._read_upto: dict[bytes, int] = {}
+        self._log = _nginx_log.AccessLog(path)
         self._later: list[Mapping[str, Any]] = []
         self._sum = Observation()
 
@@ -249,19 +196,14 @@ class NginxLog:
         waiting, self._later = self._later, []
         for line in waiting:
             self._sort_in(line, start, end)
-        found = False
-        for path in self._files(start):
-            found = True
-            for raw in self._new_lines(path, start):
-                try:
-                    line = json.loads(raw)
-                    line["msec"] = float(line["msec"])
-                except (ValueError, TypeError, KeyError):
+        try:
+            for found in self._log.new_lines(start):
+                if found is None:
                     self._sum.unreadable += 1
-                    continue
-                self._sort_in(line, start, end)
-        if not found:
-            raise SourceError(f"{self.path} does not exist")
+                else:
+                    self._sort_in(found, start, end)
+        except _nginx_log.LogError as exc:
+            raise SourceError(str(exc)) from exc
         return self._sum
 
     def _sort_in(self, line: Mapping[str, Any], start: float, end: float) -> None:
@@ -269,57 +211,6 @@ class NginxLog:
             self._later.append(line)
         elif line["msec"] >= start:
             self.reading.count(line, self._sum)
-
-    def _files(self, start: float) -> Iterator[str]:
-        """The log and its predecessors that were still written to after I(start)."""
-        yield from (path for path in (self.path,) if os.path.exists(path))
-        for path in sorted(glob.glob(f"{glob.escape(self.path)}[.-]*")):
-            try:
-                if os.stat(path).st_mtime >= start - OUT_OF_ORDER:
-                    yield path
-            except FileNotFoundError:  # rotated away meanwhile
-                continue
-
-    def _new_lines(self, path: str, start: float) -> Iterator[bytes]:
-        try:
-            with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as stream:
-                yield from self._rest(stream, None if path.endswith(".gz") else start - OUT_OF_ORDER)
-        except FileNotFoundError:  # rotated away meanwhile
-            return
-        except (OSError, EOFError) as exc:
-            raise SourceError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
-
-    def _rest(self, stream: Any, moment: float | None) -> Iterator[bytes]:
-        """Whole lines that were not read before, roughly from I(moment) on."""
-        first = stream.readline()
-        if not first.endswith(b"\n"):
-            return
-        if first not in self._read_upto:
-            self._read_upto[first] = 0 if moment is None else first_offset(stream, moment)
-        stream.seek(self._read_upto[first])
-        for raw in stream:
-            if not raw.endswith(b"\n"):  # the rest of this line comes later
-                return
-            self._read_upto[first] += len(raw)
-            yield raw
-
-
-def first_offset(stream: IO[bytes], moment: float) -> int:
-    """Where lines from I(moment) on begin, by halving: the lines of a log are in order of time."""
-    low, high = 0, stream.seek(0, os.SEEK_END)
-    while high - low > SEARCH_FROM:
-        middle = (low + high) // 2
-        stream.seek(middle)
-        stream.readline()
-        begin = stream.tell()
-        found = re.search(rb'"msec":\s*"?([0-9]+\.[0-9]+)', stream.readline())
-        if found is None or begin >= high:
-            break
-        if float(found[1]) < moment:
-            low = begin
-        else:
-            high = middle
-    return low
 
 
 # --- Prometheus -------------------------------------------------------------------------------------------------------

@@ -35,6 +35,12 @@ PHASES = ("pending", *WORKING, "enabled", *BROKEN)
 STATUSES = ("running", "stopped", "given_up", "finished")
 HISTORY_KEPT = 20
 DURATIONS_KEPT = 50
+TRAIL_KEPT = 40
+ATTEMPTS_KEPT = 5
+LOG_KEPT = 100
+# How far before a roll its requests are compared with.
+BEFORE_SECONDS = 300.0
+GIVEN_UP = "-given-up"
 WAY_OUT = "`-e rollout_reset=true`"
 # Stands for the run of a plan that was made in check mode and therefore kept nowhere.
 CHECK_RUN = "check"
@@ -161,6 +167,7 @@ def empty_state() -> State:
         "run": None,
         "history": [],
         "durations": {"host": [], "first_batch": [], "batch": []},
+        "phase_durations": {},
     }
 
 
@@ -192,9 +199,12 @@ def _check_run(run: Any) -> None:
     for name, host in hosts.items():
         _expect(isinstance(host, dict) and host.get("phase") in PHASES, f"the phase of {name} is unknown")
         _expect(isinstance(host.get("timings"), dict), f"the timings of {name} are no mapping")
+        _expect(isinstance(host.get("trail", []), list), f"the trail of {name} is no list")
         for moment in ("since", "begun"):
             if host.get(moment) is not None:
                 _check_moment(host[moment], f"{moment} of {name}")
+    for name in ("log", "attempts"):
+        _expect(isinstance(run.get(name, []), list), f"run.{name} is no list")
     batches = run.get("batches")
     _expect(isinstance(batches, list) and all(isinstance(batch, list) for batch in batches), "run.batches is no list")
     _expect(all(host in hosts for batch in batches for host in batch), "run.batches names unknown hosts")
@@ -219,6 +229,13 @@ def check_state(state: Any) -> State:
         and all(isinstance(durations.get(name), list) for name in empty_state()["durations"])
         and all(isinstance(value, (int, float)) for values in durations.values() for value in values),
         "durations are no lists of numbers",
+    )
+    phases = state.get("phase_durations", {})
+    _expect(
+        isinstance(phases, dict)
+        and all(isinstance(values, list) for values in phases.values())
+        and all(isinstance(value, (int, float)) for values in phases.values() for value in values),
+        "phase_durations are no lists of numbers",
     )
     if state.get("run") is not None:
         _check_run(state["run"])
@@ -273,6 +290,11 @@ class Plan:
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
     resumed: bool = False
     estimate: float | None = None
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)
+    batch_estimates: list[float | None] = dataclasses.field(default_factory=list)
+    taken_up: dict[str, Any] | None = None
+    attempts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    now: str = ""
 
     @property
     def order(self) -> list[str]:
@@ -290,6 +312,11 @@ class Plan:
             "broken": self.broken,
             "resumed": self.resumed,
             "estimated_seconds": self.estimate,
+            "estimated_batches": self.batch_estimates,
+            "estimated_phases": self.phases,
+            "taken_up": self.taken_up,
+            "attempts": self.attempts,
+            "now": self.now,
         }
 
 
@@ -319,20 +346,78 @@ def _middle(run: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def estimate(state: State, batches: Sequence[Batch]) -> float | None:
-    """Seconds that I(batches) will take if they take what earlier ones took, or nothing without earlier ones."""
+def estimate_batches(state: State, count: int) -> list[float | None]:
+    """Seconds that each of the next batches will take if they take what earlier ones took."""
     known = state["durations"]
-    first, later = (known[name] or known["host"] for name in ("first_batch", "batch"))
-    if not batches:
-        return 0.0
-    if not first or (len(batches) > 1 and not later):
-        return None
-    total = statistics.median(first) + (len(batches) - 1) * (statistics.median(later) if later else 0.0)
+    first, later = (
+        round(statistics.median(values), 1) if (values := known[name] or known["host"]) else None
+        for name in ("first_batch", "batch")
+    )
+    return [first, *[later] * (count - 1)] if count else []
+
+
+def estimate_phases(state: State) -> dict[str, float]:
+    """Seconds that each phase of a host took in earlier rolls."""
+    known = {**state.get("phase_durations", {}), "total": state["durations"]["host"]}
+    return {name: round(statistics.median(values), 1) for name, values in known.items() if values}
+
+
+def estimate(state: State, batches: Sequence[Batch]) -> float | None:
+    """Seconds that I(batches) will take as a whole, or nothing without earlier ones."""
+    total = 0.0
+    for seconds in estimate_batches(state, len(batches)):
+        if seconds is None:
+            return None
+        total += seconds
     return round(total, 1)
 
 
 def _new_host() -> dict[str, Any]:
-    return {"phase": "pending", "since": None, "begun": None, "interrupted": None, "reason": None, "timings": {}}
+    return {
+        "phase": "pending",
+        "since": None,
+        "begun": None,
+        "interrupted": None,
+        "reason": None,
+        "timings": {},
+        "trail": [],
+    }
+
+
+def _enter(host: dict[str, Any], phase: str, now: datetime.datetime) -> None:
+    host.update(phase=phase, since=stamp(now))
+    host["trail"] = [*host.get("trail", []), [phase, stamp(now)]][-TRAIL_KEPT:]
+
+
+def _last_step(run: Mapping[str, Any]) -> str:
+    """When it last came on. To give a run up is not part of it."""
+    return str(run.get("last_step") or run["updated"])
+
+
+def _attempt(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of an attempt that somebody takes up."""
+    return {
+        "run_id": run["id"].removesuffix(GIVEN_UP),
+        "who": run["who"],
+        "began": run.get("attempt_started", run["started"]),
+        "last_step": _last_step(run),
+        "trails": {name: host["trail"] for name, host in run["hosts"].items() if host.get("trail")},
+        "log": run.get("log", []),
+    }
+
+
+def _taken_up(state: State, run: Mapping[str, Any], idle: float) -> dict[str, Any]:
+    """Why an earlier attempt did not come to its end."""
+    found = {"run_id": run["id"].removesuffix(GIVEN_UP), "who": run["who"], "last_step": _last_step(run)}
+    found.update(idle_seconds=idle, interrupted=_middle(run))
+    breaker = (state.get("last_reset") or {}).get("breaker") or {}
+    if run["status"] == "running":
+        reason = f"the controller of {run['who']} ended without a word"
+    elif breaker.get("run_id") == found["run_id"]:
+        reason = str(breaker.get("reason"))
+    else:
+        reason = f"{run['who']}'s run was given up"
+    return {**found, "reason": reason}
 
 
 def begin_run(state: State, wanted: Wanted, now: datetime.datetime, run_id: str) -> tuple[State, Plan]:
@@ -355,14 +440,16 @@ def begin_run(state: State, wanted: Wanted, now: datetime.datetime, run_id: str)
                 f"{run['who']} works on this roll and recorded a step {idle:g} s ago. "
                 f"If that run is dead, wait until {wanted.lease:g} s have passed or give it up with {WAY_OUT}"
             )
-    plan = Plan([], resumed=resumed)
+    plan = Plan([], resumed=resumed, now=stamp(now))
     hosts = {name: _new_host() for name in wanted.hosts}
     if resumed:
         plan.interrupted = _middle(run)
+        plan.taken_up = _taken_up(state, run, seconds_between(_last_step(run), now))
+        plan.attempts = [*run.get("attempts", []), _attempt(run)][-ATTEMPTS_KEPT:]
         for name in wanted.hosts:
             old = run["hosts"][name]
             if old["phase"] == "enabled":
-                hosts[name] = old
+                hosts[name] = {**old, "trail": []}
                 plan.skipped.append(name)
             else:
                 hosts[name].update(interrupted=plan.interrupted.get(name), reason=old["reason"])
@@ -375,6 +462,7 @@ def begin_run(state: State, wanted: Wanted, now: datetime.datetime, run_id: str)
     healthy = wanted.hosts if wanted.healthy is None else wanted.healthy
     plan.batches = plan_batches(order, wanted.spec, healthy, wanted.minimum)
     plan.estimate = estimate(state, plan.batches)
+    plan.batch_estimates, plan.phases = estimate_batches(state, len(plan.batches)), estimate_phases(state)
     if run and not resumed and run["status"] == "given_up":
         _remember(state, run, now)
     state["run"] = {
@@ -386,6 +474,9 @@ def begin_run(state: State, wanted: Wanted, now: datetime.datetime, run_id: str)
         "started": run["started"] if resumed else stamp(now),
         "updated": stamp(now),
         "attempt": run["attempt"] + 1 if resumed else 1,
+        "attempt_started": stamp(now),
+        "attempts": plan.attempts,
+        "log": [],
         "spec": wanted.spec,
         "minimum": wanted.minimum,
         "order": [*plan.skipped, *order],
@@ -426,11 +517,20 @@ def _learn(state: State, name: str, seconds: float) -> None:
     state["durations"][name] = [*state["durations"][name], seconds][-DURATIONS_KEPT:]
 
 
+def _learn_phases(state: State, timings: Mapping[str, float]) -> None:
+    known = state.setdefault("phase_durations", {})
+    for phase in WORKING[1:]:
+        if phase in timings:
+            known[phase] = [*known.get(phase, []), timings[phase]][-DURATIONS_KEPT:]
+
+
 def _end_batch(state: State, now: datetime.datetime) -> None:
     run = state["run"]
     if run["batch_started"] is not None:
         _learn(state, "first_batch" if run["current"] == 0 else "batch", seconds_between(run["batch_started"], now))
         run["batch_started"] = None
+        if run.get("log"):
+            run["log"][-1]["ended"] = stamp(now)
 
 
 def check_capacity(hosts: Iterable[str], healthy: Iterable[str], minimum: int) -> int:
@@ -476,8 +576,10 @@ def begin_batch(
     state = copy.deepcopy(state)
     _end_batch(state, now)
     state["run"].update(current=number, batch_started=stamp(now), updated=stamp(now))
+    entry = {"hosts": list(planned), "began": stamp(now), "ended": None}
+    state["run"]["log"] = [*state["run"].get("log", []), entry][-LOG_KEPT:]
     for name in planned:
-        state["run"]["hosts"][name].update(phase="begun", since=stamp(now))
+        _enter(state["run"]["hosts"][name], "begun", now)
     return state, left
 
 
@@ -514,7 +616,7 @@ def record(
             spent = host["timings"].get(host["phase"], 0.0) + seconds_between(host["since"], now)
             host["timings"][host["phase"]] = round(spent, 3)
         host["begun"] = host["begun"] or stamp(now)
-        host.update(phase=phase, since=stamp(now))
+        _enter(host, phase, now)
     host["timings"].update(measured)
     host["reason"] = reason if reason is not None else host["reason"]
     run["updated"] = stamp(now)
@@ -524,6 +626,7 @@ def record(
             total = round(sum(measured.values()), 3)
         host["timings"]["total"] = total
         _learn(state, "host", total)
+        _learn_phases(state, host["timings"])
         host.pop("broken", None)
         host.update(interrupted=None, reason=reason)
     if phase in BROKEN:
@@ -576,10 +679,36 @@ def reset(state: State, reason: str | None, now: datetime.datetime) -> State:
         return state
     state = copy.deepcopy(state)
     if unfinished:
-        state["run"].update(status="given_up", updated=stamp(now), id=f"{run['id']}-given-up")
+        state["run"].update(
+            status="given_up", last_step=run["updated"], updated=stamp(now), id=f"{run['id']}{GIVEN_UP}"
+        )
     state["last_reset"] = {"at": stamp(now), "reason": reason, "breaker": state["breaker"]}
     state["breaker"] = {"open": False}
     return state
+
+
+def spans(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The time before, in and after a roll, for M(flowfleet.langflow.nginx_traffic_info). Without an end: now."""
+    attempts = [*run.get("attempts", []), _attempt(run)]
+    first = datetime.datetime.fromisoformat(attempts[0]["began"])
+    over = run["status"] != "running"
+    end = _last_step(run) if over else None
+    found = [
+        {
+            "name": "before",
+            "since": stamp(first - datetime.timedelta(seconds=BEFORE_SECONDS)),
+            "until": attempts[0]["began"],
+        }
+    ]
+    for number, (attempt, later) in enumerate(zip(attempts, attempts[1:], strict=False), 1):
+        found.append({"name": f"attempt {number}", "since": attempt["began"], "until": attempt["last_step"]})
+        found.append({"name": f"after attempt {number}", "since": attempt["last_step"], "until": later["began"]})
+    found.append({"name": "during", "since": attempts[-1]["began"], "until": end})
+    for number, batch in enumerate(run.get("log", []), 1):
+        found.append({"name": f"batch {number}", "since": batch["began"], "until": batch["ended"] or end})
+    if over:
+        found.append({"name": "after", "since": end, "until": None})
+    return found
 
 
 def summary(state: State) -> dict[str, Any]:
@@ -594,6 +723,7 @@ def summary(state: State) -> dict[str, Any]:
         "remaining": [name for name, phase in phases.items() if phase != "enabled"],
         "interrupted": {} if run is None else _middle(run),
         "timings": {} if run is None else {name: run["hosts"][name]["timings"] for name in run["order"]},
+        "spans": [] if run is None else spans(run),
     }
 
 

@@ -35,6 +35,7 @@ description:
     The formula is that of Casagrande, Pike and Smith (Biometrics 34, 1978).
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.nginx_log
 attributes:
   check_mode:
     support: full
@@ -84,18 +85,6 @@ options:
     type: str
     choices: [header, response]
     default: header
-  exclude_paths:
-    description: Regular expressions of paths that do not count.
-    type: list
-    elements: str
-    default: ["^/health"]
-  error_statuses:
-    description:
-      - Statuses of an instance that are errors, with C(x) for any digit.
-      - V(499) means that the client went away before the answer began.
-    type: list
-    elements: str
-    default: ["5xx", "499"]
   prometheus:
     description: Where and what to ask.
     type: dict
@@ -349,7 +338,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flowfleet.langflow.plugins.module_utils import _canary, _canary_sources
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _canary, _canary_sources, _nginx_log
 
 QUERIES = {
     "requests": {"type": "str", "required": True},
@@ -363,8 +352,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "baseline": {"type": "bool"},
     "log_path": {"type": "path", "default": "/var/log/nginx/access.json"},
     "latency": {"type": "str", "choices": ["header", "response"], "default": "header"},
-    "exclude_paths": {"type": "list", "elements": "str", "default": ["^/health"]},
-    "error_statuses": {"type": "list", "elements": "str", "default": ["5xx", "499"]},
+    **_nginx_log.OPTIONS,
     "prometheus": {
         "type": "dict",
         "options": {

@@ -206,6 +206,14 @@ timings:
   type: dict
   returned: when the file can be read
   sample: {app1: {drain: 2.1, stop: 1.0, start: 14.2, gate: 6.0, total: 23.3}}
+spans:
+  description:
+    - The time before, in and after the roll and that of each batch, for M(flowfleet.langflow.nginx_traffic_info).
+      The first span covers the five minutes before the roll. One that still lasts has no end.
+  type: list
+  elements: dict
+  returned: when the file can be read
+  sample: [{name: before, since: "2026-03-14T10:10:00.000Z", until: "2026-03-14T10:15:00.000Z"}]
 plan:
   description: What will be done.
   type: dict
@@ -241,6 +249,26 @@ plan:
       description:
         - Time the roll will take if batches take as long as the earlier ones kept here. Null without earlier ones.
       type: float
+    estimated_batches:
+      description: The same for each batch.
+      type: list
+      elements: float
+    estimated_phases:
+      description: Time that each phase of a host took in earlier rolls, as the median, and that of a host as C(total).
+      type: dict
+      sample: {drain: 2.1, start: 14.2, gate: 6.0, total: 23.3}
+    taken_up:
+      description:
+        - The attempt that is taken up, with C(run_id), C(who), its C(last_step), the C(idle_seconds) since then, the
+          C(interrupted) hosts and the C(reason) why it did not come to its end. Null if none is.
+      type: dict
+    attempts:
+      description: All attempts of this roll before this one, with the phases of each host and their times.
+      type: list
+      elements: dict
+    now:
+      description: The present moment by the clock of the host that keeps the file.
+      type: str
 serving_during:
   description: Hosts in service while the batch is not.
   type: int

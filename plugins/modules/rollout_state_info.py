@@ -84,6 +84,14 @@ timings:
   type: dict
   returned: success
   sample: {app1: {drain: 2.1, stop: 1.0, start: 14.2, gate: 6.0, total: 23.3}}
+spans:
+  description:
+    - The time before, in and after the roll and that of each batch, for M(flowfleet.langflow.nginx_traffic_info).
+      The first span covers the five minutes before the roll. One that still lasts has no end.
+  type: list
+  elements: dict
+  returned: success
+  sample: [{name: before, since: "2026-03-14T10:10:00.000Z", until: "2026-03-14T10:15:00.000Z"}]
 content:
   description: The whole content of the file.
   type: dict

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _canary_sources as cs
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _nginx_log
 
 NEW, OLD = "192.0.2.1:7860", "192.0.2.2:7860"
 ROOT = pathlib.Path(__file__).resolve().parents[4]
@@ -173,10 +174,10 @@ def test_files_that_ended_before_the_window_are_not_opened(log: pathlib.Path) ->
 
 
 def test_long_log_is_searched_not_read(log: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cs, "SEARCH_FROM", 2048)
+    monkeypatch.setattr(_nginx_log, "SEARCH_FROM", 2048)
     log.write_text("".join(line(number + 0.5) for number in range(5000)), encoding="utf-8")
     with open(log, "rb") as stream:
-        offset = cs.first_offset(stream, 4000.0)
+        offset = _nginx_log.first_offset(stream, 4000.0)
         stream.seek(offset)
         first = json.loads(stream.readline())["msec"]
     assert 3980 < first <= 4001

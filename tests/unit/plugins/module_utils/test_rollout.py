@@ -161,6 +161,98 @@ def test_whole_roll_and_what_is_learnt_from_it() -> None:
     assert ro.finish(state, "run", at(500)) is state
 
 
+def test_estimates_of_batches_and_phases() -> None:
+    state, plan = started()
+    assert (plan.batch_estimates, plan.phases) == ([None, None, None], {})
+    for number, hosts in enumerate((("a",), ("b",), ("c", "d"))):
+        state = roll(state, hosts, 100 * number)
+    state = ro.finish(state, "run", at(300))
+    _state, plan = started(state, "next", 400)
+    assert plan.batch_estimates == [100.0, 100.0, 100.0]
+    assert plan.phases == {"drain": 10.0, "stop": 10.0, "start": 10.0, "gate": 10.0, "total": 40.0}
+    # A file of a version that did not keep them yet.
+    del state["phase_durations"]
+    _state, plan = started(ro.check_state(state), "next", 400)
+    assert plan.phases == {"total": 40.0}
+
+
+def test_spans_of_a_roll() -> None:
+    state, _plan = started(now=1000)
+    assert ro.summary(ro.empty_state())["spans"] == []
+
+    def found() -> dict[str, tuple[float | None, ...]]:
+        return {
+            span["name"]: tuple(
+                None if span[edge] is None else ro.seconds_between(ro.stamp(EPOCH), moment(span[edge]))
+                for edge in ("since", "until")
+            )
+            for span in ro.summary(state)["spans"]
+        }
+
+    def moment(text: str) -> datetime.datetime:
+        return datetime.datetime.fromisoformat(text)
+
+    state = roll(state, ("a",), 1010)
+    assert found() == {"before": (700, 1000), "during": (1000, None), "batch 1": (1010, None)}
+    state = roll(state, ("b",), 1060, upto="start")
+    # killed, taken up 30 s later
+    state, plan = started(state, "second", 1110)
+    assert plan.taken_up == {
+        "run_id": "run",
+        "who": "me",
+        "last_step": ro.stamp(at(1080)),
+        "idle_seconds": 30.0,
+        "interrupted": {"b": "start"},
+        "reason": "the controller of me ended without a word",
+    }
+    trails = plan.attempts[0]["trails"]
+    assert [phase for phase, _at in trails["a"]] == ["begun", "drain", "stop", "start", "gate", "enabled"]
+    assert trails["b"][-1] == ["start", ro.stamp(at(1080))]
+    for hosts, now in ((("b",), 1120), (("c",), 1170), (("d",), 1220)):
+        state = roll(state, hosts, now, "second")
+    state = ro.finish(state, "second", at(1270))
+    assert found() == {
+        "before": (700, 1000),
+        "attempt 1": (1000, 1080),
+        "after attempt 1": (1080, 1110),
+        "during": (1110, 1270),
+        "batch 1": (1120, 1170),
+        "batch 2": (1170, 1220),
+        "batch 3": (1220, 1270),
+        "after": (1270, None),
+    }
+    # What is done stays done, and is told once.
+    _state, plan = started(state, "third", 1300)
+    assert (plan.taken_up, plan.attempts) == (None, [])
+
+
+def test_taken_up_after_a_stop_names_its_reason() -> None:
+    state, _plan = started()
+    state = roll(state, ("a",), 0, upto="gate")
+    state = ro.record(state, "run", "a", "failed", None, "no answer", at(50))
+    state = ro.reset(state, "repaired", at(500))
+    _state, plan = started(state, "second", 510)
+    assert plan.taken_up is not None
+    assert (plan.taken_up["reason"], plan.taken_up["idle_seconds"]) == ("a failed: no answer", 460.0)
+    # given up without any failure
+    state, _plan = started()
+    _state, plan = started(ro.reset(state, None, at(5)), "second", 9)
+    assert plan.taken_up is not None
+    assert (plan.taken_up["reason"], plan.taken_up["run_id"]) == ("me's run was given up", "run")
+
+
+def test_what_is_kept_of_attempts_is_bounded() -> None:
+    state, _plan = started(spec=[4])
+    for number in range(20):
+        state, _left = ro.begin_batch(state, f"run{number}" if number else "run", HOSTS, HOSTS, None, at(number))
+        state, plan = started(state, f"run{number + 1}", number, spec=[4])
+    assert len(plan.attempts) == ro.ATTEMPTS_KEPT
+    state, _left = ro.begin_batch(state, "run20", HOSTS, HOSTS, None, at(30))
+    for number in range(100):
+        state = ro.record(state, "run20", "a", ("drain", "start")[number % 2], None, None, at(40 + number))
+    assert len(state["run"]["hosts"]["a"]["trail"]) == ro.TRAIL_KEPT
+
+
 def test_measured_timings_win() -> None:
     state, _plan = started()
     state, _left = ro.begin_batch(state, "run", ["a"], HOSTS, None, at(0))

@@ -77,6 +77,11 @@ def test_check_mode_shows_the_plan_and_keeps_nothing(step: Step, path: pathlib.P
         "broken": {},
         "resumed": False,
         "estimated_seconds": None,
+        "estimated_batches": [None, None],
+        "estimated_phases": {},
+        "taken_up": None,
+        "attempts": [],
+        "now": planned["plan"]["now"],
     }
     run = {"run_id": "check"}
     later = [
