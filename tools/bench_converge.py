@@ -18,6 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import node_health
+
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / ".lab/reports/bench-converge.json"
 
@@ -103,13 +105,9 @@ def members(inventory: Path, group: str) -> list[str]:
 
 def start_to_healthy(host: str) -> float:
     """Seconds from `systemctl restart` to a good answer about database and cache."""
-    check = (
-        "curl -sf -o /dev/null -m 5 --cacert /etc/flowfleet/tls/ca.crt "
-        "--resolve langflow.internal:7860:127.0.0.1 https://langflow.internal:7860/health_check"
-    )
     script = (
         "systemctl stop langflow.service; start=$(date +%s%N); systemctl start langflow.service || exit 1; "
-        f"until {check}; do sleep 0.2; done; echo $(( ($(date +%s%N) - start) / 1000000 ))"
+        f"until {node_health.COMMAND}; do sleep 0.2; done; echo $(( ($(date +%s%N) - start) / 1000000 ))"
     )
     return int(on_host(host, script).splitlines()[-1]) / 1000
 

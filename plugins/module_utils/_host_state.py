@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import platform
 import re
-import sys
 import typing as t
 from pathlib import Path
 
-LISTENING = "0A"
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _proc_net
 
 
 def _read(path: Path) -> str:
@@ -61,22 +59,15 @@ def free_mb(root: Path, path: str) -> int:
     return status.f_bavail * status.f_frsize // 1024 // 1024
 
 
-def _address(text: str) -> str:
-    """Turn the kernel's notation (words in host byte order) into an address."""
-    words = [bytes.fromhex(text[start : start + 8]) for start in range(0, len(text), 8)]
-    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    return str(ipaddress.ip_address(packed))
-
-
 def _owners(root: Path) -> dict[str, Path]:
     """Map the inode of every open socket to a process."""
     owners: dict[str, Path] = {}
     for process in (root / "proc").glob("[0-9]*"):
         try:
             for entry in os.scandir(process / "fd"):
-                target = os.readlink(entry.path)
-                if target.startswith("socket:["):
-                    owners.setdefault(target[8:-1], process)
+                number = _proc_net.socket_number(entry.path)
+                if number:
+                    owners.setdefault(number, process)
         except OSError:
             continue  # ended meanwhile, or not ours to look into
     return owners
@@ -86,24 +77,23 @@ def listeners(root: Path) -> list[dict[str, t.Any]]:
     """List listening TCP ports with address, process and systemd unit."""
     owners = _owners(root)
     found: dict[tuple[str, int], dict[str, t.Any]] = {}
-    for table in ("tcp", "tcp6"):
-        for line in _read(root / "proc/net" / table).splitlines()[1:]:
-            columns = line.split()
-            if len(columns) < 10 or columns[3] != LISTENING:
+    for table in _proc_net.TABLES:
+        for row in _proc_net.rows(_read(root / "proc/net" / table)):
+            if row.state != _proc_net.LISTENING:
                 continue
-            address, port = columns[1].rsplit(":", 1)
-            process = owners.get(columns[9])
+            address, port = _proc_net.decode(row.local)
+            process = owners.get(row.number)
             unit = ""
             if process:
                 units = re.findall(r"([^/\n]+\.(?:service|socket|scope))", _read(process / "cgroup"))
                 unit = units[-1] if units else ""
             item = {
-                "address": _address(address),
-                "port": int(port, 16),
+                "address": address,
+                "port": port,
                 "process": _read(process / "comm").strip() if process else "",
                 "unit": unit.replace("\\x2d", "-"),
             }
-            found[_address(address), int(port, 16)] = item
+            found[address, port] = item
     return [found[key] for key in sorted(found, key=lambda key: (key[1], key[0]))]
 
 

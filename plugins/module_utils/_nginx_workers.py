@@ -20,19 +20,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import ipaddress
 import os
 import socket
-import sys
 from collections.abc import Iterable, Iterator
 
-from ansible_collections.flowfleet.langflow.plugins.module_utils import _processes
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _proc_net, _processes
 
 MASTER = "nginx: master process"
 WORKER = "nginx: worker process"
 LEAVING = "nginx: worker process is shutting"
-# Connecting, established, and closed by the backend only.
-OPEN = frozenset({"01", "02", "08"})
 
 
 class WorkersError(Exception):
@@ -90,14 +86,6 @@ def processes(pid_file: str) -> Processes:
     return Processes(master, tuple(sorted(workers, key=lambda worker: worker.pid)))
 
 
-def _notation(address: str, port: int) -> str:
-    """An address as the kernel prints it: words in the byte order of the host."""
-    packed = ipaddress.ip_address(address).packed
-    words = [packed[start : start + 4] for start in range(0, len(packed), 4)]
-    ordered = (word[::-1] if sys.byteorder == "little" else word for word in words)
-    return f"{b''.join(ordered).hex().upper()}:{port:04X}"
-
-
 def endpoints(address: str, port: int) -> frozenset[str]:
     """All addresses of a backend, in the notation of the kernel; none if the name is unknown."""
     try:
@@ -106,7 +94,7 @@ def endpoints(address: str, port: int) -> frozenset[str]:
         return frozenset()
     found = {str(answer[4][0]).partition("%")[0] for answer in answers}
     mapped = {f"::ffff:{one}" for one in found if ":" not in one}
-    return frozenset(_notation(one, port) for one in found | mapped)
+    return frozenset(_proc_net.encode(one, port) for one in found | mapped)
 
 
 def _sockets(pid: int) -> Iterator[str]:
@@ -120,24 +108,23 @@ def _sockets(pid: int) -> Iterator[str]:
         raise WorkersError("only root can see the connections of Nginx: run this task with become: true") from None
     for entry in entries:
         with contextlib.suppress(OSError):
-            target = os.readlink(os.path.join(directory, entry))
-            if target.startswith("socket:["):
-                yield target[8:-1]
+            number = _proc_net.socket_number(os.path.join(directory, entry))
+            if number:
+                yield number
 
 
 def connections(workers: Iterable[Worker]) -> list[tuple[Worker, str]]:
     """Each open TCP connection of these workers, with its other end in the notation of the kernel."""
     owners = {number: worker for worker in workers for number in _sockets(worker.pid)}
     found = []
-    for table in ("tcp", "tcp6"):
+    for table in _proc_net.TABLES:
         try:
-            lines = _processes.read("net", table).splitlines()[1:]
+            text = _processes.read("net", table)
         except FileNotFoundError:
             continue
-        for line in lines:
-            columns = line.split()
-            if len(columns) > 9 and columns[3] in OPEN and columns[9] in owners:
-                found.append((owners[columns[9]], columns[2]))
+        for row in _proc_net.rows(text):
+            if row.state in _proc_net.OPEN and row.number in owners:
+                found.append((owners[row.number], row.remote))
     return found
 
 

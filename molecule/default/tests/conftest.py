@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,10 @@ OWN_INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 INVENTORY = (
     OWN_INVENTORY if OWN_INVENTORY.is_dir() else ROOT / "inventories" / {"default": "lab"}.get(SCENARIO, SCENARIO)
 )
+
+# What this repository's tools know already.
+sys.path.insert(0, str(ROOT / "tools"))
+HEALTHY = importlib.import_module("node_health").COMMAND
 
 # Molecule wants colours; what is read by a program must have none.
 os.environ.pop("ANSIBLE_FORCE_COLOR", None)
@@ -114,6 +120,16 @@ def playbook() -> Callable[..., Play]:
         return Play(done.returncode, done.stdout)
 
     return run
+
+
+def ask(host: str, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a module of the collection returns when it is called by hand."""
+    argv = ["ansible", "-i", str(INVENTORY), host, "-m", f"flowfleet.langflow.{module}"]
+    if arguments:
+        argv += ["-a", json.dumps(arguments)]
+    output = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    assert "=> {" in output, output
+    return dict(json.loads(output[output.index("{") :]))
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from conftest import Cluster
+from conftest import Cluster, ask
 from testinfra.host import Host
 
 UNITS = [
@@ -95,3 +98,47 @@ def test_memory_of_workers(cluster: Cluster) -> None:
                 sizes.append(int(pss[1]) // 1024)
         print(f"{host.backend.hostname}: processes {len(sizes)}, memory in MiB (PSS) {sorted(sizes, reverse=True)}")
         assert sizes
+
+
+def test_access_log_is_rotated_and_read_across(cluster: Cluster, front: Callable[..., Any]) -> None:
+    """Nginx writes to the new file, the old one is kept, and what reads the log sees both as one."""
+    name = cluster.groups["loadbalancers"][0]
+    host = cluster.hosts[name]
+    log = "/var/log/nginx/access.json"
+    client = front()
+
+    def count() -> dict[str, Any]:
+        spans = [{"name": "all", "since": began}]
+        found = ask(name, "nginx_traffic_info", {"spans": spans, "exclude_paths": ["^(?!/api/v1/version)"]})
+        return dict(found["spans"][0])
+
+    def inode(path: str) -> str:
+        return host.check_output("stat --format %%i %s", path)
+
+    began = float(host.check_output("date +%s.%N"))
+    for _number in range(5):
+        client.version()
+    before, workers = inode(log), host.check_output("pgrep --oldest nginx")
+    assert count()["requests"] >= 5
+    host.check_output("logrotate --force /etc/logrotate.d/flowfleet-nginx")
+    assert inode(f"{log}.1") == before
+    assert inode(log) != before
+    assert host.check_output("stat --format '%%U %%G %%a' %s", log) == "root adm 640"
+    # The master has opened the new file before its new workers take requests.
+    deadline = time.monotonic() + 20
+    while not host.file(log).size:
+        client.version()
+        assert time.monotonic() < deadline, "nobody writes to the new file"
+    assert host.check_output("pgrep --oldest nginx") == workers, "rotation restarted Nginx"
+    for _number in range(5):
+        client.version()
+    found = count()
+    print(f"requests before, in and after the rotation: {found['requests']}, failed {found['failed']}")
+    assert found["requests"] >= 10
+    assert found["failed"] == 0
+    seen = ask(
+        name,
+        "canary_gate",
+        {"new": ["192.0.2.1"], "collect_only": True, "since": began, "warmup": 0, "window": 1, "exclude_paths": []},
+    )
+    assert seen["lines_unreadable"] == 0

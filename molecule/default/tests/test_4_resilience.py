@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import Cluster
+from conftest import HEALTHY, Cluster
 
 CLIENTS = 6
-HEALTHY = (
-    "curl -sf -o /dev/null -m 5 --cacert /etc/flowfleet/tls/ca.crt "
-    "--resolve langflow.internal:7860:127.0.0.1 https://langflow.internal:7860/health_check"
-)
 # Prints three moments: right before the kill, right after it, and when the kernel has torn down the last process of the
 # unit. Until then its sockets take requests that nobody will ever read.
 KILL = """
