@@ -349,3 +349,35 @@ def test_the_filter_is_confirmed_before_it_stays() -> None:
     there = role(common_firewall_confirm_timeout=60)
     assert "OnActiveSec=75" in there.file("firewall-rollback.timer.j2")
     assert "disable --now flowfleet-firewall.service" in there.file("firewall-rollback.service.j2")
+
+
+# --- the engine behind every service ----------------------------------------------------------------------------------
+
+
+def test_units_stop_at_the_first_that_fails_and_show_no_gate(play: Any) -> None:
+    """A setting that one unit does not start with must not take the others down, and a gate may hold a password."""
+    hidden = "S3cr3t-of-the-gate"
+    gate = {"type": "command", "argv": ["true"], "environment": {"WORD": hidden}}
+    units = [{"unit": f"no-such-unit-{name}.service", "gate": gate} for name in ("one", "two")]
+    task = {
+        "name": "Bring it up",
+        "ansible.builtin.import_role": {"name": "flowfleet.langflow.common", "tasks_from": "service.yml"},
+        "vars": {"common_service": {"name": "x", "units": units}, "common_service_phase": ["units"]},
+    }
+    run = play([task])
+    assert run.returncode != 0
+    assert "no-such-unit-one.service" in run.stdout, run.stdout + run.stderr
+    assert "no-such-unit-two.service" not in run.stdout
+    assert hidden not in run.stdout + run.stderr
+
+
+def test_one_unit_may_stand_there_twice() -> None:
+    """With files that need a restart and with files that need a reload: each entry is an item of its own."""
+    unit = {"unit": "x.service"}
+    there = role(common_service={"units": [unit, {**unit, "apply": "reload"}]}, common_service_phase=["units"])
+    task = next(task for task in tasks("service.yml") if "flowfleet.langflow.rolling_restart" in task)
+    entries = [
+        there.value(task["vars"]["__common_unit"], **{task["loop_control"]["loop_var"]: item})
+        for item in there.value(task["loop"])
+    ]
+    assert [entry.get("apply") for entry in entries] == [None, "reload"]
