@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 from rendering import Role
 
 FACTS = {
@@ -198,3 +199,135 @@ def test_refusals(changes: dict[str, Any], message: str) -> None:
     assert message in " ".join(refusals)
     assert len(refusals) <= 2
     assert "secret" not in " ".join(refusals)
+
+
+# --- several servers --------------------------------------------------------------------------------------------------
+
+SERVERS = [{"name": f"data{number}", "address": f"192.0.2.{20 + number}"} for number in (1, 2, 3)]
+CLUSTER: dict[str, Any] = {
+    "postgresql_mode": "patroni",
+    "langflow_fleet_database_hosts": SERVERS,
+    "langflow_fleet_etcd_hosts": SERVERS,
+    "postgresql_patroni_password": "rest-password",
+    "postgresql_replication_password": "replication-password",
+    "postgresql_rewind_password": "rewind-password",
+    "__postgresql_watchdog_found": False,
+}
+
+
+def member(**changes: Any) -> Role:
+    return role(**{**CLUSTER, **changes})
+
+
+def patroni(**changes: Any) -> dict[str, Any]:
+    found = yaml.safe_load(member(**changes).file("patroni.yml.j2"))
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("preset", ["fast", "normal", "safe"])
+@pytest.mark.parametrize("policy", ["zero_strict", "zero", "bounded"])
+def test_presets_keep_a_leader_from_outliving_its_lock(preset: str, policy: str) -> None:
+    shared = patroni(postgresql_rto=preset, postgresql_rpo=policy)["bootstrap"]["dcs"]
+    assert shared["ttl"] >= shared["loop_wait"] + 2 * shared["retry_timeout"]
+    assert (shared["ttl"], shared["loop_wait"], shared["retry_timeout"]) >= (20, 1, 3)
+    assert shared["synchronous_mode"] is (policy != "bounded")
+    assert shared["synchronous_mode_strict"] is (policy == "zero_strict")
+    assert shared["failsafe_mode"] is True
+    assert shared["postgresql"]["use_pg_rewind"] is True
+    assert member(postgresql_rto=preset, postgresql_rpo=policy).refusals("preflight_patroni.yml") == []
+
+
+def test_servers_share_what_must_be_the_same_and_nothing_else() -> None:
+    found = patroni(postgresql_settings={"max_connections": 150, "work_mem": "9MB"})
+    shared, own = found["bootstrap"]["dcs"]["postgresql"]["parameters"], found["postgresql"]["parameters"]
+    assert shared["max_connections"] == "150"
+    assert own["work_mem"] == "9MB"
+    assert not set(shared) & set(own)
+    assert not {"listen_addresses", "port", "cluster_name"} & (set(shared) | set(own))
+    assert own["ssl"] == "on"
+    assert "data-checksums" in found["bootstrap"]["initdb"]
+
+
+def test_servers_verify_each_other() -> None:
+    found = patroni()
+    for name in ("replication", "rewind"):
+        login = found["postgresql"]["authentication"][name]
+        assert login["sslmode"] == "verify-full"
+        assert login["sslrootcert"] == "/etc/flowfleet/tls/ca.crt"
+        assert login["sslcert"] == "/etc/flowfleet/tls/patroni.crt"
+    assert "password" not in found["postgresql"]["authentication"]["superuser"]
+    assert found["restapi"]["verify_client"] == "optional"
+    assert found["restapi"]["authentication"] == {"username": "patroni", "password": "rest-password"}
+    assert found["restapi"]["allowlist"] == ["127.0.0.1", "192.0.2.21", "192.0.2.22", "192.0.2.23"]
+    assert found["etcd3"]["protocol"] == "https"
+    assert found["etcd3"]["hosts"] == ["192.0.2.21:2379", "192.0.2.22:2379", "192.0.2.23:2379"]
+
+
+def test_nobody_logs_in_without_tls_and_a_password() -> None:
+    lines = [line.split() for line in patroni()["postgresql"]["pg_hba"]]
+    assert ["hostssl", "replication", "replicator", "192.0.2.22/32", "scram-sha-256", "clientcert=verify-ca"] in lines
+    assert ["hostssl", "postgres", "rewinder", "192.0.2.22/32", "scram-sha-256", "clientcert=verify-ca"] in lines
+    assert {line[3] for line in lines if line[0] == "host"} == {"all"}
+    assert lines[-2:] == [["local", "all", "all", "reject"], ["host", "all", "all", "all", "reject"]]
+    assert [line for line in lines if line[0] == "host"] == [lines[-1]]
+
+
+@pytest.mark.parametrize(
+    ("wish", "there", "mode", "private"),
+    [("auto", False, "off", True), ("auto", True, "automatic", False), ("required", False, "required", False)],
+)
+def test_watchdog(wish: str, there: bool, mode: str, private: bool) -> None:
+    changes = {"postgresql_watchdog": wish, "__postgresql_watchdog_found": there}
+    assert patroni(**changes)["watchdog"]["mode"] == mode
+    unit = member(**changes).file("patroni.service.j2")
+    assert ("PrivateDevices=true" in unit) is private
+    assert ("DeviceAllow=/dev/watchdog rw" in unit) is not private
+
+
+def test_a_run_never_restarts_a_server_of_a_cluster() -> None:
+    start, reload = member().value("{{ __postgresql_service.units }}")
+    assert (start["mode"], reload["apply"]) == ("start", "reload")
+
+
+@pytest.mark.parametrize(
+    ("seen", "reasons"),
+    [
+        ({"server_version": 170012, "patroni_version": "4.0.7", "pending_restart": False}, []),
+        ({"server_version": 170011, "patroni_version": "4.0.7", "pending_restart": False}, ["PostgreSQL is newer"]),
+        ({"server_version": 170012, "patroni_version": "4.0.6", "pending_restart": False}, ["Patroni is newer"]),
+        ({"server_version": 170012, "patroni_version": "4.0.7", "pending_restart": True}, ["settings wait"]),
+        ({}, []),
+    ],
+)
+def test_why_a_server_is_restarted(seen: dict[str, Any], reasons: list[str]) -> None:
+    given = {
+        "__postgresql_member": seen,
+        "__postgresql_look": {"stale": False, "reason": ""},
+        "__postgresql_installed": {"stdout": "postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)"},
+        "__postgresql_patroni_installed": {"stdout": "patroni 4.0.7"},
+    }
+    found = member(**given).value("{{ __postgresql_restart_reasons }}")
+    assert len(found) == len(reasons)
+    assert all(text.startswith(start) for text, start in zip(found, reasons, strict=True))
+    forced = member(**given, postgresql_restart_force=True).value("{{ __postgresql_restart_reasons }}")
+    assert forced == ["a restart was asked for", *found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"facts": {"distribution_version": "12"}}, "which is made for Debian13"),
+        ({"langflow_fleet_database_hosts": SERVERS[:2]}, "has 2 server(s); it needs 3"),
+        ({"langflow_fleet_etcd_hosts": []}, "postgresql_etcd_hosts has 0 member(s)"),
+        ({"langflow_fleet_etcd_hosts": SERVERS[:2]}, "postgresql_etcd_hosts has 2 member(s)"),
+        ({"inventory_hostname": "elsewhere"}, "contain this host (elsewhere)"),
+        ({"postgresql_patroni_settings": {"retry_timeout": 30}}, "two servers may lead at once"),
+        ({"postgresql_users": [{**USER, "name": "replicator"}]}, "must not contain replicator"),
+        ({"postgresql_settings": {"port": 5433}}, "postgresql_settings names port"),
+    ],
+)
+def test_refusals_of_a_cluster(changes: dict[str, Any], message: str) -> None:
+    refusals = member(**changes).refusals("preflight_patroni.yml")
+    assert message in " ".join(refusals)
+    assert "password" not in " ".join(refusals)
