@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, The flowfleet.langflow contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# This file is private to the collection: it may change or vanish in any release.
+
+"""As much of a Redis client as operating it needs: TLS, a user with a password, one command at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _probe
+
+LINE_LIMIT = 64 * 1024
+BULK_LIMIT = 16 * 1024 * 1024
+
+
+class RedisError(Exception):
+    """The server cannot be asked, or it refuses; the message says why and holds nothing secret."""
+
+
+class Client:
+    """One connection. Every command has to be answered within I(timeout) seconds, however slowly the answer drips."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        context: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        timeout: float = 3.0,
+    ) -> None:
+        self.timeout = timeout
+        self._buffer = b""
+        self._deadline = time.monotonic() + timeout
+        with self._plain_words():
+            self._socket = socket.create_connection((host, port), timeout=timeout)
+            try:
+                if context is not None:
+                    self._socket = context.wrap_socket(self._socket, server_hostname=server_name or host)
+                if password is not None:
+                    self.call("AUTH", user or "default", password)
+            except BaseException:
+                self._socket.close()
+                raise
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _plain_words() -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise RedisError(_probe.describe(exc)) from exc
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def call(self, *words: str | int) -> Any:
+        """Send one command; the answer is text, a number, nothing, or a list of these."""
+        self._deadline = time.monotonic() + self.timeout
+        parts = [f"*{len(words)}\r\n".encode()]
+        for word in words:
+            data = str(word).encode()
+            parts += [f"${len(data)}\r\n".encode(), data, b"\r\n"]
+        with self._plain_words():
+            self._socket.sendall(b"".join(parts))
+            answer = self._answer()
+        if isinstance(answer, RedisError):
+            raise answer
+        return answer
+
+    def _more(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise RedisError("no answer in time")
+        self._socket.settimeout(left)
+        chunk = self._socket.recv(65536)
+        if not chunk:
+            raise RedisError("connection closed without an answer")
+        self._buffer += chunk
+
+    def _line(self) -> str:
+        while b"\r\n" not in self._buffer:
+            if len(self._buffer) > LINE_LIMIT:
+                raise RedisError("answer is not from a Redis server")
+            self._more()
+        line, _separator, self._buffer = self._buffer.partition(b"\r\n")
+        return line.decode("utf-8", errors="replace")
+
+    def _answer(self) -> Any:
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == "+":
+            return rest
+        if kind == "-":
+            return RedisError(rest)
+        try:
+            number = int(rest) if kind in (":", "$", "*") else None
+        except ValueError:
+            number = None
+        if number is None or number > BULK_LIMIT:
+            raise RedisError("answer is not from a Redis server")
+        if kind == ":":
+            return number
+        if number < 0:
+            return None
+        if kind == "*":
+            return [self._answer() for _index in range(number)]
+        while len(self._buffer) < number + 2:
+            self._more()
+        data, self._buffer = self._buffer[:number], self._buffer[number + 2 :]
+        return data.decode("utf-8", errors="replace")
+
+
+def pairs(answer: Any) -> dict[str, str]:
+    """A flat list of names and values as a dictionary."""
+    if not isinstance(answer, list):
+        return {}
+    return {str(name): str(value) for name, value in zip(answer[::2], answer[1::2], strict=False)}
+
+
+def section(text: Any) -> dict[str, str]:
+    """The C(name:value) lines of C(INFO)."""
+    lines = (line.partition(":") for line in str(text or "").splitlines() if line and not line.startswith("#"))
+    return {name: value for name, _separator, value in lines}
