@@ -1,0 +1,170 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The flowfleet.langflow contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tell what is in a pgBackRest repository."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pgbackrest_info
+short_description: Tell what is in a pgBackRest repository
+version_added: 1.0.0
+author: The flowfleet.langflow contributors (@flowfleet)
+description:
+  - Reads the list of backups and the range of archived WAL of one stanza. Changes nothing.
+  - Fails when the repository cannot be read, for example because the passphrase is not the one it was encrypted with.
+extends_documentation_fragment:
+  - flowfleet.langflow.attributes
+attributes:
+  check_mode:
+    support: full
+    details: This module changes nothing.
+  diff_mode:
+    support: none
+options:
+  stanza:
+    description: Name of the stanza.
+    type: str
+    required: true
+  cipher_passphrase:
+    description:
+      - Passphrase of the repository, used instead of the one in the configuration of the host. Proves that the one
+        that is kept elsewhere fits.
+      - Only for a host that reaches the repository itself, not through a repository host.
+    type: str
+  timeout:
+    description: Seconds that the answer may take.
+    type: float
+    default: 300.0
+"""
+
+EXAMPLES = r"""
+- name: Look at the backups
+  flowfleet.langflow.pgbackrest_info:
+    stanza: langflow
+  register: found
+"""
+
+RETURN = r"""
+exists:
+  description: Whether the repository has the stanza.
+  type: bool
+  returned: always
+code:
+  description: Code of the state in pgBackRest's own list; V(0) is good, V(2) means that there is no backup yet.
+  type: int
+  returned: always
+message:
+  description: The state in words.
+  type: str
+  returned: always
+locked:
+  description: Whether a backup is running.
+  type: bool
+  returned: always
+encrypted:
+  description: Whether the repository is encrypted.
+  type: bool
+  returned: always
+backups:
+  description: The backups, oldest first.
+  type: list
+  elements: dict
+  returned: always
+  contains: &backup
+    label:
+      description: Its name.
+      type: str
+      sample: 20261122-013000F_20261123-013000I
+    type:
+      description: V(full), V(diff) or V(incr).
+      type: str
+    start:
+      description: When it began, in seconds since 1970.
+      type: int
+    stop:
+      description: When it ended, in seconds since 1970.
+      type: int
+    started:
+      description: When it began, in UTC.
+      type: str
+    stopped:
+      description: When it ended, in UTC.
+      type: str
+    seconds:
+      description: How long it took.
+      type: int
+    database_bytes:
+      description: Size of the database.
+      type: int
+    copied_bytes:
+      description: Bytes of the database that this backup had to copy.
+      type: int
+    stored_bytes:
+      description: Bytes that this backup added to the repository.
+      type: int
+    wal_start:
+      description: First WAL segment that a restore of it needs.
+      type: str
+    wal_stop:
+      description: Last WAL segment that a restore of it needs.
+      type: str
+    lsn_start:
+      description: Where it began in the log.
+      type: str
+    lsn_stop:
+      description: Where it ended in the log.
+      type: str
+    prior:
+      description: The backup that it builds on. Empty for a full one.
+      type: str
+    error:
+      description: Whether pages with a wrong checksum were found while it was taken.
+      type: bool
+newest:
+  description: The last one of them, empty if there is none.
+  type: dict
+  returned: always
+  contains: *backup
+wal_min:
+  description: Oldest WAL segment of the archive.
+  type: str
+  returned: always
+wal_max:
+  description: Newest WAL segment of the archive.
+  type: str
+  returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _command, _pgbackrest
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "stanza": {"type": "str", "required": True},
+            "cipher_passphrase": {"type": "str", "no_log": True},
+            "timeout": {"type": "float", "default": 300.0},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        found = _pgbackrest.info(
+            params["stanza"], timeout=params["timeout"], cipher_passphrase=params["cipher_passphrase"]
+        )
+    except _command.CommandMissing:
+        if not module.check_mode:
+            module.fail_json(msg="pgBackRest is not installed on this host; run the role backup first")
+        found = _pgbackrest.MISSING
+    except _pgbackrest.BackupError as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(changed=False, **found.result())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, The flowfleet.langflow contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Role backup: what it writes on each kind of host, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rendering import Role
+
+FACTS = {"distribution": "Debian", "distribution_version": "13.1", "distribution_major_version": "13"}
+DB1, DB2, REPO = (
+    {"name": name, "address": f"192.0.2.{number}"} for name, number in (("db1", 1), ("db2", 2), ("repo", 9))
+)
+OPENER = "what-opens-the-repository"
+
+
+def role(host: str, facts: dict[str, Any] | None = None, **given: Any) -> Role:
+    variables: dict[str, Any] = {
+        "inventory_hostname": host,
+        "inventory_dir": "/nowhere",
+        "backup_database_hosts": [DB1],
+        "backup_repository_hosts": [REPO],
+        "backup_cipher_passphrase": OPENER,
+        "backup_verify_cipher_passphrase": OPENER,
+        **given,
+    }
+    return Role("backup", {**FACTS, **(facts or {})}, **variables)
+
+
+def settings(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+
+def paths(found: Role) -> set[str]:
+    return {file["path"] for file in found.value("{{ __backup_service.files }}") if file.get("state") != "absent"}
+
+
+def units(found: Role) -> list[str]:
+    return [unit["unit"] for unit in found.value("{{ __backup_service.units }}")]
+
+
+def test_the_repository_host_has_the_repository_and_the_server_has_none_of_its_secrets() -> None:
+    repository, server = role("repo"), role("db1")
+    ours, theirs = (settings(found.file("pgbackrest.conf.j2")) for found in (repository, server))
+    assert (ours["repo1-path"], ours["repo1-cipher-type"]) == ("/var/lib/pgbackrest", "aes-256-cbc")
+    assert (ours["pg1-host"], ours["pg1-host-type"]) == ("192.0.2.1", "tls")
+    assert ours["tls-server-auth"] == "backup.db1=langflow"
+    assert (theirs["repo1-host"], theirs["repo1-host-type"]) == ("192.0.2.9", "tls")
+    assert theirs["tls-server-auth"] == "backup.repo=langflow"
+    assert "repo1-path" not in theirs
+    assert "pg1-host" not in theirs
+    assert "/etc/pgbackrest/conf.d/50-secrets.conf" in paths(repository)
+    assert "/etc/pgbackrest/conf.d/50-secrets.conf" not in paths(server)
+    assert OPENER not in server.file("restore.conf.j2") + server.file("pgbackrest.conf.j2")
+
+
+def test_the_passphrase_is_only_in_files_that_are_never_shown() -> None:
+    found = role("repo")
+    for file in found.value("{{ __backup_service.files }}"):
+        if "template" in file and OPENER in found.file(file["template"], **file.get("vars", {})):
+            assert file.get("secret"), file["path"]
+            assert (file["mode"], file["group"]) == ("0640", "postgres")
+
+
+def test_one_host_talks_to_nobody() -> None:
+    found = role("db1", backup_repository_hosts=[])
+    written = settings(found.file("pgbackrest.conf.j2"))
+    assert not [name for name in written if name.startswith("tls-") or "-host" in name]
+    assert written["repo1-path"] == "/var/lib/pgbackrest"
+    assert "pgbackrest.service" not in units(found)
+    assert "pgbackrest-full.timer" in units(found)
+
+
+def test_a_bucket_without_repository_host_is_reached_by_every_server() -> None:
+    given = {
+        "backup_database_hosts": [DB1, DB2],
+        "backup_repository_hosts": [],
+        "backup_repository_type": "s3",
+        "backup_s3_endpoint": "s3.example.com",
+        "backup_s3_bucket": "backups",
+        "backup_s3_access_key": "key",
+        "backup_s3_secret_key": "secret",
+    }
+    first, second = role("db1", **given), role("db2", **given)
+    for found in (first, second):
+        assert settings(found.file("pgbackrest.conf.j2"))["repo1-s3-bucket"] == "backups"
+        assert "/etc/pgbackrest/conf.d/50-secrets.conf" in paths(found)
+    written = settings(first.file("pgbackrest.conf.j2"))
+    assert "pg1-host" not in written
+    assert written["pg2-host"] == "192.0.2.2"
+    assert written["backup-standby"] == "prefer"
+    assert "pgbackrest-full.timer" not in units(second)
+
+
+def test_a_host_to_restore_onto_reads_the_repository_and_serves_nobody() -> None:
+    scratch = {"name": "scratch", "address": "192.0.2.20"}
+    found = role("scratch", backup_restore_hosts=[scratch])
+    assert units(found) == []
+    assert "postgresql-17" in found.value("{{ __backup_service.packages }}")
+    assert "tls-server-auth=backup.scratch=langflow" in role("repo", backup_restore_hosts=[scratch]).file(
+        "pgbackrest.conf.j2"
+    )
+    assert "backup.scratch" not in role("db1", backup_restore_hosts=[scratch]).file("pgbackrest.conf.j2")
+
+
+def test_a_type_without_a_schedule_loses_its_timer() -> None:
+    found = role("repo", backup_schedules=[{"type": "full", "calendar": "daily", "randomized_delay": "5min"}])
+    gone = {file["path"] for file in found.value("{{ __backup_files_schedule }}") if file.get("state") == "absent"}
+    assert "/etc/systemd/system/pgbackrest-incr.timer" in gone
+    assert found.value("{{ __backup_unscheduled }}") == ["pgbackrest-diff.timer", "pgbackrest-incr.timer"]
+    timer = settings(found.file("pgbackrest.timer.j2", __backup_timer="full"))
+    assert (timer["OnCalendar"], timer["RandomizedDelaySec"], timer["Persistent"]) == ("daily", "5min", "true")
+
+
+def test_own_settings_win() -> None:
+    written = settings(role("repo", backup_settings={"repo1-block": "y", "process-max": 8}).file("pgbackrest.conf.j2"))
+    assert (written["repo1-block"], written["process-max"]) == ("y", "8")
+
+
+def test_a_copy_is_closed_to_the_network_and_never_archives() -> None:
+    found = role("repo")
+    assert "listen_addresses = ''" in found.file("copy.conf.j2")
+    assert "-carchive_mode=off" in found.file("copy_ctl.conf.j2")
+    assert "fsync" not in found.file("copy.conf.j2")
+    assert "fsync = off" in found.file("copy.conf.j2", __backup_disposable=True)
+
+
+def test_the_metrics_script_is_python() -> None:
+    compile(role("repo").file("backup-metrics.py.j2"), "metrics", "exec")
+
+
+def test_a_sound_setup_is_accepted() -> None:
+    assert role("repo").refusals() == []
+    assert role("db1").refusals() == []
+    assert role("db1", backup_repository_hosts=[]).refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "told"),
+    [
+        ("stranger", {}, "is in none of"),
+        ("db1", {"backup_database_hosts": [DB1, DB2], "backup_repository_hosts": []}, "after a failover"),
+        ("repo", {"backup_repository_type": "s3"}, "backup_s3_bucket"),
+        ("repo", {"backup_repository_path": "relative"}, "backup_repository_path"),
+        (
+            "db1",
+            {"backup_repository_hosts": [], "backup_repository_path": "/var/lib/postgresql/17/main/x"},
+            "not inside",
+        ),
+        ("repo", {"backup_stanza": "Big Name"}, "backup_stanza"),
+        ("repo", {"backup_schedules": [{"type": "hourly", "calendar": "hourly"}]}, "backup_schedules"),
+        ("repo", {"backup_cipher_passphrase": "short"}, "20 characters"),
+        (
+            "repo",
+            {"facts": {"distribution_major_version": "12"}, "backup_from_standby": "prefer"},
+            "backup_from_standby",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(host: str, given: dict[str, Any], told: str) -> None:
+    messages = role(host, **given).refusals()
+    assert len(messages) == 1
+    assert told in messages[0]
+
+
+def test_no_variable_of_the_role_needs_a_file_that_only_the_proof_reads() -> None:
+    """Every public variable is evaluated when the role's arguments are checked."""
+    found = role("repo", backup_escrow_dir="")
+    default = Role("backup", FACTS).variables["backup_verify_cipher_passphrase"]
+    assert found.value("{{ given }}", given=str(default)) == OPENER
+    assert found.value("{{ backup_escrow_secrets }}") == {}
