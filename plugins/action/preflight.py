@@ -13,7 +13,11 @@ from collections.abc import Callable, Mapping
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight import (
+    BACKUP,
+    OPERATIONS,
+    POSTGRESQL,
     ROLE_DATA,
+    SITE,
     TIERS,
     Fleet,
     Host,
@@ -21,6 +25,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight impo
     fleet_problems,
     host_problems,
     merged,
+    stand_in,
     summary,
 )
 from ansible_collections.flowfleet.langflow.plugins.plugin_utils._fleet_variables import (
@@ -38,6 +43,8 @@ HOST_LISTS = {
     "langflow": "langflow_fleet_app_hosts",
     "postgresql": "langflow_fleet_database_hosts",
     "redis": "langflow_fleet_redis_hosts",
+    "etcd": "langflow_fleet_etcd_hosts",
+    "backup": "langflow_fleet_backup_hosts",
 }
 
 
@@ -69,6 +76,7 @@ def build_fleet(
     templar: t.Any,
     resolve: Callable[[str], str],
     roles_directory: str = ROLES_DIRECTORY,
+    operation: str = SITE,
 ) -> tuple[Fleet, list[Problem], dict[str, Mapping[str, t.Any]]]:
     """Compute the fleet as the checks see it, what is wrong with single variables, and the hosts' measured states."""
     roles: dict[str, RoleContract] = load_roles(roles_directory, load)
@@ -78,6 +86,10 @@ def build_fleet(
         name: (*every_host, *(role for tier in TIERS if tier in where[name] for role in tier_roles.get(tier, ())))
         for name in names
     }
+    if tiers.get(BACKUP):
+        # A database that is backed up runs the client of it.
+        for name in tiers.get(POSTGRESQL, ()):
+            hosts[name] = (*hosts[name], *(role for role in tier_roles.get(BACKUP, ()) if role not in hosts[name]))
     empty = [HOST_LISTS[tier] for tier in TIERS if not tiers.get(tier)]
     variables, problems = collect(hosts, hostvars.raw_get, hostvars, roles, templar, EXTRA_VARIABLES, empty)
 
@@ -100,11 +112,17 @@ def build_fleet(
         public_variables=public_names(roles, os.path.dirname(roles_directory)),
         locked_versions=locked_versions(roles_directory),
         secrets={
-            name: {variable: frozenset(names) for variable, names in host.secrets.items() if variable in host.values}
+            name: {
+                # Only what the value really comes from: a default may ask for a secret in one mode and not in another.
+                variable: frozenset(name for name in names if stand_in(name) in str(host.values[variable]))
+                for variable, names in host.secrets.items()
+                if variable in host.values
+            }
             for name, host in variables.items()
         },
         environment=os.environ,
         ansible_version=ansible_version,
+        operation=operation,
         file_exists=lambda path: os.path.exists(resolve(path)),
         **role_data(roles_directory, load),
     )
@@ -127,6 +145,7 @@ class ActionModule(ActionBase):
                 "step": {"type": "str", "choices": ["inventory", "hosts"], "required": True},
                 "tiers": {"type": "dict", "required": True},
                 "every_host": {"type": "list", "elements": "str", "default": []},
+                "operation": {"type": "str", "choices": list(OPERATIONS), "default": SITE},
             }
         )
         task_vars = task_vars or {}
@@ -139,6 +158,7 @@ class ActionModule(ActionBase):
             self._load,
             self._templar,
             self._loader.path_dwim,
+            operation=arguments["operation"],
         )
         if arguments["step"] == "inventory":
             problems = merged([*problems, *fleet_problems(fleet)])

@@ -66,6 +66,11 @@ _value:
     server:
       description: The C(server) line; empty for a stale backend.
       type: str
+    kept:
+      description:
+        - Whether its file says this already. It must not be written again then, because it may have been drained since
+          it was read.
+      type: bool
     file:
       description: The entry for C(files) of M(flowfleet.langflow.managed_files).
       type: dict
@@ -85,9 +90,9 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._nginx_backend 
 )
 
 
-def _entry(name: str, line: str, directory: str, template: str) -> dict[str, Any]:
+def _entry(name: str, line: str, directory: str, template: str, kept: bool) -> dict[str, Any]:
     path = f"{directory}/{name}{SUFFIX}"
-    member = {"name": name, "wanted": bool(line), "server": line}
+    member = {"name": name, "wanted": bool(line), "server": line, "kept": kept}
     if not line:
         return {**member, "file": {"path": path, "state": "absent"}}
     file = {
@@ -112,10 +117,16 @@ def nginx_members(
     """Give the wanted and the stale backends."""
     found = {
         str(item["name"]): Backend(
-            str(item["name"]), str(item["address"]), int(item["port"]), item["state"] == "drained", int(item["weight"])
+            str(item["name"]),
+            str(item["address"]),
+            int(item["port"]),
+            item["state"] == "drained",
+            int(item["weight"]),
+            tuple(item.get("parameters", ())),
         )
         for item in existing
     }
+    there = {name: server_line(backend) for name, backend in found.items()}
     lines: dict[str, str] = {}
     try:
         for host in hosts:
@@ -125,7 +136,7 @@ def nginx_members(
     except MembershipError as error:
         raise AnsibleFilterError(f"nginx_members: {error}") from error
     lines.update(dict.fromkeys(sorted(found), ""))
-    return [_entry(name, line, directory, template) for name, line in lines.items()]
+    return [_entry(name, line, directory, template, line == there.get(name)) for name, line in lines.items()]
 
 
 class FilterModule:

@@ -22,13 +22,48 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS = TIERS = ("loadbalancers", "langflow", "postgresql", "redis")
+from ansible_collections.flowfleet.langflow.plugins.module_utils._version_edges import (
+    REFUSE,
+    goes_back,
+    judge,
+    version_tuple,
+)
+
+LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP = TIERS = (
+    "loadbalancers",
+    "langflow",
+    "postgresql",
+    "redis",
+    "etcd",
+    "backup",
+)
+# Without these there is no cluster; the others are wanted by a mode, or not at all.
+NEEDED_TIERS = (LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS)
+STANDALONE, PATRONI, SENTINEL = "standalone", "patroni", "sentinel"
+# Tiers that come as one server or as a cluster: the variable that says it, and what it is called then.
+CLUSTER_MODES = ((POSTGRESQL, "postgresql_mode", PATRONI), (REDIS, "redis_mode", SENTINEL))
+CLUSTER_SIZE = 3
+ETCD_SIZES = (1, 3, 5, 7)
+# What a client talks to on its own host when a proxy leads there: its address and port, and the port of the proxy.
+PROXIED = (
+    ("langflow_database_host", "langflow_database_port", "service_proxy_database_port"),
+    ("langflow_redis_cache_host", "langflow_redis_cache_port", "service_proxy_redis_cache_port"),
+    ("langflow_redis_queue_host", "langflow_redis_queue_port", "service_proxy_redis_queue_port"),
+)
+
+COLLECTION = "flowfleet.langflow"
+# What the playbook is about to do. `rollback` returns to what a node has run before, `restart` and `maintenance` keep
+# the release: nothing is asked about it then.
+SITE, UPGRADE, *_UNJUDGED = OPERATIONS = ("site", "upgrade", "rollback", "restart", "maintenance")
+JUDGED_OPERATIONS = {SITE, UPGRADE}
 
 MINIMUM_ANSIBLE = (2, 18)
 MINIMUM_POSTGRESQL = 15
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_SYSTEMD = 252
 SUPPORTED_SYSTEMS = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
+PATRONI_SYSTEMS = {("debian", "13")}
+ETCD_SYSTEMS = {("debian", "13"), ("ubuntu", "24.04")}
 MINIMUM_SECRET_LENGTH = 12
 WEAK_SECRETS = {"admin", "changeme", "default", "langflow", "password", "postgres", "redis", "secret"}
 MAXIMUM_CLOCK_SKEW = 30.0
@@ -126,6 +161,7 @@ class Fleet:
     known_settings: Mapping[str, list[str]] = field(default_factory=dict)
     managed_settings: Mapping[str, str] = field(default_factory=dict)
     version_edges: list[Mapping[str, str]] = field(default_factory=list)
+    operation: str = SITE
     locked_versions: frozenset[str] = frozenset()
     secrets: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     ansible_version: str = "99"
@@ -158,11 +194,6 @@ def merged(problems: Iterable[Problem]) -> list[Problem]:
         known = hosts.setdefault((item.subject, item.message, item.fix), [])
         known.extend(name for name in item.hosts if name not in known)
     return [Problem(subject, message, fix, tuple(names)) for (subject, message, fix), names in hosts.items()]
-
-
-def version_tuple(text: str) -> tuple[int, ...]:
-    """Give the leading numbers of a version."""
-    return tuple(int(part) for part in re.findall(r"\d+", text.split("-")[0].split("rc")[0])[:4])
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -212,7 +243,7 @@ def check_tiers(fleet: Fleet) -> Iterator[Problem]:
         POSTGRESQL: ("langflow_database_host",),
         REDIS: ("langflow_redis_cache_host", "langflow_redis_queue_host"),
     }
-    for tier in TIERS:
+    for tier in NEEDED_TIERS:
         if fleet.tiers.get(tier):
             continue
         names = own.get(tier, ())
@@ -223,14 +254,50 @@ def check_tiers(fleet: Fleet) -> Iterator[Problem]:
         yield Problem(tier, f"group {tier} has no host", f"add a host to group {tier}{other}")
 
 
-def check_single_data_hosts(fleet: Fleet) -> Iterator[Problem]:
-    """The data tiers are stand-alone servers: a second host would be a second, separate database."""
-    for tier in (POSTGRESQL, REDIS):
+def check_data_hosts(fleet: Fleet) -> Iterator[Problem]:
+    """A data tier is one server, or a cluster that can lose one: anything between is separate data, or no majority."""
+    for tier, variable, cluster in CLUSTER_MODES:
         names = fleet.tiers.get(tier, ())
-        if len(names) > 1:
-            hosts = f"group {tier} has {len(names)} hosts ({', '.join(names)})"
+        hosts = f"group {tier} has {len(names)} host{'s' * (len(names) != 1)} ({', '.join(names)})"
+        modes = {host.text(variable) or STANDALONE for host in fleet.tier(tier)}
+        if len(modes) > 1:
+            message = f"differs between the hosts of group {tier} ({', '.join(sorted(modes))})"
+            yield Problem(variable, message, f"set it once, in the variables of group {tier}")
+        elif modes == {cluster} and len(names) < CLUSTER_SIZE:
+            message = f"is {cluster}, and {hosts}: with fewer than {CLUSTER_SIZE} none can be lost"
+            yield Problem(variable, message, f"add hosts to group {tier}, or set {variable} to {STANDALONE}")
+        elif modes == {STANDALONE} and len(names) > 1:
             message = f"{hosts}, which would be {len(names)} separate servers with separate data"
-            yield Problem(tier, message, f"keep exactly one host in group {tier}")
+            fix = (
+                f"keep exactly one host in group {tier}, or have {CLUSTER_SIZE} or more and set {variable} to {cluster}"
+            )
+            yield Problem(tier, message, fix)
+
+
+def check_etcd(fleet: Fleet) -> Iterator[Problem]:
+    """A database cluster agrees in etcd who leads; an even number of members survives no more than one less."""
+    names = fleet.tiers.get(ETCD, ())
+    if not names:
+        if any(host.text("postgresql_mode") == PATRONI for host in fleet.tier(POSTGRESQL)):
+            message = "group etcd has no host, and with postgresql_mode patroni the servers agree in it who leads"
+            yield Problem(ETCD, message, "add three hosts to group etcd; they may be those of group postgresql")
+    elif len(names) not in ETCD_SIZES:
+        message = f"group etcd has {len(names)} hosts ({', '.join(names)})"
+        yield Problem(ETCD, message, "have 3, 5 or 7 hosts in it (1 where nothing has to survive)")
+
+
+def check_cluster_addresses(fleet: Fleet) -> Iterator[Problem]:
+    """Members of etcd and sentinels know each other by IP address only."""
+    for tier, needed in ((ETCD, "members of etcd"), (REDIS, "sentinels")):
+        for host in fleet.tier(tier):
+            if tier == REDIS and host.text("redis_mode") != SENTINEL:
+                continue
+            try:
+                ipaddress.ip_address(host.address)
+            except ValueError:
+                message = f"'{host.address}' is a name, and {needed} know each other by IP address"
+                fix = "set langflow_fleet_address to the IP address of the host"
+                yield Problem("langflow_fleet_address", message, fix, (host.name,))
 
 
 def check_names(fleet: Fleet) -> Iterator[Problem]:
@@ -299,9 +366,22 @@ def listeners(host: Host) -> list[Listener]:
             take(variable, host.values.get(variable), "nginx.service")
     if LANGFLOW in host.tiers:
         take("langflow_port", host.values.get("langflow_port"), "langflow*.service")
+        if uses_proxy(host):
+            for _address, _port, variable in PROXIED:
+                take(variable, host.values.get(variable), "service-proxy.service")
+            take("service_proxy_local_port", host.values.get("service_proxy_local_port"), "service-proxy.service")
     if POSTGRESQL in host.tiers:
-        take("postgresql_port", host.values.get("postgresql_port"), "postgresql*.service")
+        take("postgresql_port", host.values.get("postgresql_port"), "postgresql*.service", "patroni.service")
+        if host.text("postgresql_mode") == PATRONI:
+            take("postgresql_patroni_port", host.values.get("postgresql_patroni_port"), "patroni.service")
+    if ETCD in host.tiers:
+        for variable in ("etcd_client_port", "etcd_peer_port", "etcd_metrics_port"):
+            take(variable, host.values.get(variable), "etcd.service")
+    # Known only where role backup runs: on the hosts of its group and, when there are any, on those of the database.
+    take("backup_port", host.values.get("backup_port"), "pgbackrest.service")
     if REDIS in host.tiers:
+        if host.text("redis_mode") == SENTINEL:
+            take("redis_sentinel_port", host.values.get("redis_sentinel_port"), "redis-sentinel.service")
         for instance in redis_instances(host):
             if instance.get("name"):
                 name = instance["name"]
@@ -313,6 +393,11 @@ def listeners(host: Host) -> list[Listener]:
                     f"*@{name}.service",
                 )
     return found
+
+
+def uses_proxy(host: Host) -> bool:
+    """Tell whether clients on this host reach the data through a proxy of their own."""
+    return host.values.get("langflow_fleet_proxy") is True
 
 
 def check_port_clashes(fleet: Fleet) -> Iterator[Problem]:
@@ -524,8 +609,8 @@ def check_redis_instances(fleet: Fleet) -> Iterator[Problem]:
 
 def check_eviction(fleet: Fleet) -> Iterator[Problem]:
     """The instance that Langflow's queue points to keeps what it was given."""
-    queues = {host.text("langflow_redis_queue_port") for host in fleet.tier(LANGFLOW)}
-    caches = {host.text("langflow_redis_cache_port") for host in fleet.tier(LANGFLOW)}
+    queues = {redis_server_port(host, "queue") for host in fleet.tier(LANGFLOW)}
+    caches = {redis_server_port(host, "cache") for host in fleet.tier(LANGFLOW)}
     for host in fleet.tier(REDIS):
         for instance in redis_instances(host):
             policy = str(instance.get("maxmemory_policy", ""))
@@ -533,6 +618,13 @@ def check_eviction(fleet: Fleet) -> Iterator[Problem]:
                 subject = f"redis_instances[{instance.get('name', '')}].maxmemory_policy"
                 message = f"{policy} lets the queue throw away jobs when memory runs out"
                 yield Problem(subject, message, "set it to noeviction", (host.name,))
+
+
+def redis_server_port(host: Host, name: str) -> str:
+    """Give the port of the server that Langflow's cache or queue ends at, behind the proxy if there is one."""
+    port = host.text(f"langflow_redis_{name}_port")
+    proxied = uses_proxy(host) and port == host.text(f"service_proxy_redis_{name}_port")
+    return host.text(f"service_proxy_redis_{name}_server_port") if proxied else port
 
 
 def redis_instances(host: Host) -> list[Mapping[str, t.Any]]:
@@ -548,18 +640,36 @@ def check_wiring(fleet: Fleet) -> Iterator[Problem]:
         (LANGFLOW, "langflow_database_host", "langflow_database_port", POSTGRESQL, "postgresql_port"),
         (LANGFLOW, "langflow_redis_cache_host", "langflow_redis_cache_port", REDIS, "redis_instances"),
         (LANGFLOW, "langflow_redis_queue_host", "langflow_redis_queue_port", REDIS, "redis_instances"),
+        (POSTGRESQL, "", "postgresql_etcd_port", ETCD, "etcd_client_port"),
     )
-    for tier, address, variable, server_tier, server_variable in clients:
+    behind = (
+        (LANGFLOW, "", "service_proxy_database_server_port", POSTGRESQL, "postgresql_port"),
+        (LANGFLOW, "", "service_proxy_patroni_port", POSTGRESQL, "postgresql_patroni_port"),
+        (LANGFLOW, "", "service_proxy_redis_cache_server_port", REDIS, "redis_instances"),
+        (LANGFLOW, "", "service_proxy_redis_queue_server_port", REDIS, "redis_instances"),
+        (LANGFLOW, "", "service_proxy_sentinel_port", REDIS, "redis_sentinel_port"),
+    )
+    for host in filter(uses_proxy, fleet.tier(LANGFLOW)):
+        for address, variable, proxy in PROXIED:
+            if host.text(address) == "127.0.0.1" and host.number(variable) != host.number(proxy):
+                message = f"{host.text(variable)} is not the port of the service proxy ({proxy}: {host.text(proxy)})"
+                fix = f"leave {variable} out, or set {address} to a server of your own"
+                yield Problem(variable, message, fix, (host.name,))
+    for tier, address, variable, server_tier, server_variable in (*clients, *behind):
         for host in fleet.tier(tier):
+            if variable.startswith("service_proxy_") and not uses_proxy(host):
+                continue
             wanted = host.number(variable)
+            elsewhere: dict[str, list[str]] = defaultdict(list)
             for server in fleet.tier(server_tier):
                 if wanted is None or (address and host.text(address) != server.address):
                     continue  # not known, or a server of the operator's own
                 ports = [item.port for item in listeners(server) if item.variable.startswith(server_variable)]
                 if ports and wanted not in ports:
-                    shown = ", ".join(map(str, ports))
-                    message = f"{wanted:g} is not a port of {server.name}, where {server_variable} says {shown}"
-                    yield Problem(variable, message, f"set {variable} to match {server_variable}", (host.name,))
+                    elsewhere[", ".join(map(str, ports))].append(server.name)
+            for shown, names in elsewhere.items():
+                message = f"{wanted:g} is not a port of {', '.join(names)}, where {server_variable} says {shown}"
+                yield Problem(variable, message, f"set {variable} to match {server_variable}", (host.name,))
 
 
 def check_connections(fleet: Fleet) -> Iterator[Problem]:
@@ -798,8 +908,15 @@ def check_host_memory(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> I
 
 
 def check_host_packages(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Iterator[Problem]:
-    """Debian 12 lacks two packages that newer releases have."""
-    if (state["os"].get("id"), str(state["os"].get("version"))) != ("debian", "12"):
+    """Some packages are newer than Debian 12."""
+    system = (str(state["os"].get("id")), str(state["os"].get("version")))
+    if POSTGRESQL in host.tiers and host.text("postgresql_mode") == PATRONI and system not in PATRONI_SYSTEMS:
+        message = f"patroni is made for the packages of Debian 13, and the host has {' '.join(system)}"
+        yield Problem("postgresql_mode", message, f"use Debian 13, or set it to {STANDALONE}", (host.name,))
+    if ETCD in host.tiers and system not in ETCD_SYSTEMS:
+        message = f"etcd 3.5 has no package for {' '.join(system)}"
+        yield Problem(ETCD, message, "use Debian 13 for the hosts of group etcd", (host.name,))
+    if system != ("debian", "12"):
         return
     if REDIS in host.tiers and host.text("redis_implementation") == "valkey":
         message = "Debian 12 has no package of valkey"
@@ -854,42 +971,33 @@ def check_host_clock(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> It
         )
 
 
-def edge(edges: Iterable[Mapping[str, str]], old: str, new: str) -> Mapping[str, str] | None:
-    """Find what is known about going from one release to another; the first pattern that fits counts."""
-    for item in edges:
-        if fnmatch.fnmatch(old, item["from"]) and fnmatch.fnmatch(new, item["to"]):
-            return item
-    return None
-
-
 def check_host_version_edge(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Iterator[Problem]:
-    """A step between releases that nobody has tested is refused; so is one that is known to destroy data."""
-    if LANGFLOW not in host.tiers or not state.get("release"):
+    """Only playbook upgrade leads to another release, and only on a step that is tested and destroys nothing."""
+    if LANGFLOW not in host.tiers or not state.get("release") or fleet.operation not in JUDGED_OPERATIONS:
         return
-    old, new = str(state["release"].get("version")), host.text("langflow_version")
-    known = edge(fleet.version_edges, old, new)
-    if known is None:
-        back = version_tuple(new) < version_tuple(old)
-        reason = "an older release on a newer schema replays every migration" if back else "nobody has tested this step"
-        fix = (
-            f"restore a backup made by {new}"
-            if back
-            else "go through a version that roles/langflow/vars/version_edges.yml knows"
-        )
-        yield Problem("langflow_version", f"the step from {old} to {new} is unknown: {reason}", fix, (host.name,))
-    elif known["action"] == "refuse":
-        yield Problem(
-            "langflow_version",
-            f"the step from {old} to {new} is refused: {known['reason']}",
-            f"keep langflow_version at {old}",
-            (host.name,),
-        )
+    step = judge(fleet.version_edges, str(state["release"].get("version")), host.text("langflow_version"))
+    if step.action == REFUSE:
+        back = goes_back(step.old, step.new)
+        fix = f"keep langflow_version at {step.old}"
+        if back:
+            fix += f", or restore a backup that {step.new} has made"
+        elif not step.known:
+            fix += ", or go through a version that roles/langflow/vars/version_edges.yml knows"
+        message = f"the step from {step.old} to {step.new} is {'refused' if step.known else 'unknown'}: {step.reason}"
+        yield Problem("langflow_version", message.rstrip("."), fix, (host.name,))
+    elif step.old != step.new and fleet.operation == SITE:
+        verb = f"{COLLECTION}.rollback, which puts the release before back" if goes_back(step.old, step.new) else ""
+        fix = f"run playbook {COLLECTION}.upgrade" + (f", or {verb}" if verb else "")
+        message = f"the host runs {step.old}; playbook site does not lead to another release ({step.new})"
+        yield Problem("langflow_version", message, f"{fix}; or set it to {step.old}", (host.name,))
 
 
 FLEET_CHECKS: tuple[Callable[[Fleet], Iterable[Problem]], ...] = (
     check_ansible_version,
     check_tiers,
-    check_single_data_hosts,
+    check_data_hosts,
+    check_etcd,
+    check_cluster_addresses,
     check_names,
     check_addresses,
     check_domain,

@@ -45,6 +45,16 @@ options:
     type: list
     elements: str
     default: []
+  operation:
+    description:
+      - What the playbook is about to do; it decides what another Langflow release on a host means.
+      - With V(site) a host that runs another release than C(langflow_version) is a problem that names the playbook
+        for it.
+      - With V(upgrade) a step between releases that is unknown, or known to lose data, is a problem.
+      - With V(rollback), V(restart) and V(maintenance) the release on a host is not judged.
+    type: str
+    choices: [site, upgrade, rollback, restart, maintenance]
+    default: site
 notes:
   - This is an action plugin, it runs on the controller.
 """

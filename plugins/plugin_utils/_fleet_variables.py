@@ -239,7 +239,9 @@ def collect(
     found: dict[str, HostVariables] = {}
     problems: list[Problem] = []
     defaults = {name: value for role in roles.values() for name, value in role.defaults.items()}
-    not_yet = re.compile(rf"\b(?:{'|'.join(('ansible_facts', 'ansible_local', *unknown))})\b")
+    # Names with two underscores are a role's own, known when it runs.
+    later = ("ansible_facts", "ansible_local", r"__\w+", *unknown)
+    not_yet = re.compile(rf"\b(?:{'|'.join(later)})\b")
     for name, role_names in hosts.items():
         given = dict(raw_variables(name))
         secrets: dict[str, set[str]] = {}

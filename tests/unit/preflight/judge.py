@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Judge inventories through Ansible's own inventory, variable precedence and templating, many in one process.
 
-Reads ``{name: {"inventory": path, "states": {...}, "ansible_version": ...}}`` as JSON from standard input and writes
-``{name: [{"subject", "message", "line"}, ...]}``. A process of its own, because it needs Ansible's collection loader.
+Reads ``{name: {"inventory": path, "states": {...}, "ansible_version": ..., "operation": ...}}`` as JSON from standard
+input and writes ``{name: [{"subject", "message", "line"}, ...]}``. A process of its own, because it needs Ansible's
+collection loader.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def playbook_arguments() -> tuple[dict[str, list[str]], list[str]]:
 
 
 def judge(
-    inventory_path: str, states: Mapping[str, Mapping[str, Any]] | None = None, ansible_version: str | None = None
+    inventory_path: str,
+    states: Mapping[str, Mapping[str, Any]] | None = None,
+    ansible_version: str | None = None,
+    operation: str | None = None,
 ) -> list[dict[str, str]]:
     """Judge an inventory or, with `states`, the hosts as they were measured."""
     from ansible_collections.flowfleet.langflow.plugins.action.preflight import build_fleet
@@ -64,6 +68,7 @@ def judge(
         role_file,
         Templar(loader=loader, variables={}),
         lambda path: os.path.join(ROOT, path),
+        operation=operation or rules.SITE,
     )
     if ansible_version:
         fleet.ansible_version = ansible_version
@@ -77,6 +82,9 @@ if __name__ == "__main__":
     init_plugin_loader()
     jobs = json.load(sys.stdin)
     json.dump(
-        {name: judge(job["inventory"], job.get("states"), job.get("ansible_version")) for name, job in jobs.items()},
+        {
+            name: judge(job["inventory"], job.get("states"), job.get("ansible_version"), job.get("operation"))
+            for name, job in jobs.items()
+        },
         sys.stdout,
     )
