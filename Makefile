@@ -51,8 +51,8 @@ test: bootstrap ## Everything that a change must pass: lint, unit, sanity, the d
 	@tools/phases lint unit sanity molecule
 
 .PHONY: test-all
-test-all: bootstrap ## `make test`, the collection as an artifact, and the scenarios on one host and with two load balancers
-	@tools/phases lint unit sanity build molecule molecule-single molecule-edge
+test-all: bootstrap ## `make test`, the collection as an artifact, and the scenarios on one host, with two load balancers, with a data cluster
+	@tools/phases lint unit sanity build molecule molecule-single molecule-edge molecule-data
 
 .PHONY: lint
 lint: bootstrap ## yamllint, ansible-lint (profile production), ruff, mypy
@@ -89,9 +89,26 @@ molecule-edge: bootstrap ## Two load balancers with a shared address, the firewa
 	mkdir -p .lab/reports
 	molecule test -s edge
 
+.PHONY: molecule-data
+molecule-data: bootstrap ## Three database servers that take over for each other, behind the service proxy
+	@tools/lab engine
+	mkdir -p .lab/reports
+	molecule test -s data
+
 .PHONY: bench-converge
 bench-converge: bootstrap ## Measure a first run and a no-op run on a fresh lab
 	@python tools/bench_converge.py --scenario $(SCENARIO) --inventory inventories/$(INVENTORY)
+
+# --- the drills -------------------------------------------------------------------------------------------------------
+
+# DRILL=3: only that one. Results are kept in .lab/drills; docs/testing.md says what each drill proves.
+.PHONY: drill-rolling
+drill-rolling: bootstrap ## Change a live cluster under load, and break it on purpose (DRILL=1..5)
+	@tools/lab engine
+	python -m tools.drills rolling $(DRILL)
+
+.PHONY: drill
+drill: drill-rolling ## All drills
 
 # --- the artifact and the pages ---------------------------------------------------------------------------------------
 

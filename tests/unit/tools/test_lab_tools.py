@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
+# As for a program that is started: it finds its neighbours.
+sys.path.insert(0, str(ROOT / "tools"))
 
 
 def load(path: str) -> ModuleType:
@@ -97,7 +99,12 @@ def test_a_machine_without_engine_is_told_so_in_one_sentence(
 
 @pytest.mark.parametrize(
     ("scenario", "inventory"),
-    [("default", "inventories/lab"), ("single", "inventories/single"), ("edge", "molecule/edge/inventory")],
+    [
+        ("default", "inventories/lab"),
+        ("single", "inventories/single"),
+        ("edge", "molecule/edge/inventory"),
+        ("rolling", "molecule/rolling/inventory"),
+    ],
 )
 def test_scenario_has_the_hosts_of_its_inventory(lab: ModuleType, scenario: str, inventory: str) -> None:
     platforms = yaml.safe_load((ROOT / f"molecule/{scenario}/molecule.yml").read_text())["platforms"]

@@ -1,0 +1,1 @@
+"""Drills: a live lab, load, something that is done to it, and verdicts."""
