@@ -35,7 +35,7 @@ def leader(cluster: Cluster) -> str:
     found = []
     for name in cluster.groups["postgresql"]:
         url = f"https://{cluster.address(name)}:8008/primary"
-        if cluster.hosts[name].run(f"{CURL} -o /dev/null -w '%%{{http_code}}' {url}").stdout == "200":
+        if cluster.hosts[name].run(f"{CURL} -o /dev/null -w '%{{http_code}}' {url}").stdout == "200":
             found.append(name)
     assert len(found) == 1, found
     return found[0]
@@ -70,9 +70,9 @@ class Ledger:
         )
         password = str(cluster.template("{{ lookup('flowfleet.langflow.secret', 'database_password') }}"))
         self.host.check_output("install -m 0600 /dev/null /root/ledger.pgpass")
-        self.host.check_output(f"printf '%%s\\n' {shlex.quote(f'*:*:*:*:{password}')} > /root/ledger.pgpass")
+        self.host.check_output(f"printf '%s\\n' {shlex.quote(f'*:*:*:*:{password}')} > /root/ledger.pgpass")
         source = (ROOT / "tools/drills/ledger.py").read_text(encoding="utf-8")
-        self.host.check_output(f"printf '%%s' {shlex.quote(source).replace('%', '%%')} > {LEDGER}")
+        self.host.check_output(f"printf '%s' {shlex.quote(source)} > {LEDGER}")
         self.host.check_output("apt-get install -y -qq --no-install-recommends python3-psycopg")
         self.run_id = ""
 
@@ -84,9 +84,7 @@ class Ledger:
 
     def start(self, seconds: float) -> None:
         self.run_id = f"molecule-{time.time():.0f}"
-        self.host.check_output(
-            f"systemd-run --quiet --unit={self.run_id} --wait --no-block -- {self._command('write', seconds)}"
-        )
+        self.host.check_output(f"systemd-run --quiet --unit={self.run_id} -- {self._command('write', seconds)}")
 
     def finish(self) -> dict[str, Any]:
         while self.host.run(f"systemctl is-active {self.run_id}").stdout.strip() in ("active", "activating"):
@@ -117,11 +115,11 @@ def test_changes_need_a_certificate_and_a_password(cluster: Cluster) -> None:
     name = leader(cluster)
     host, url = cluster.hosts[name], f"https://{cluster.address(name)}:8008/config"
     own = "--cert /etc/flowfleet/tls/patroni.crt --key /etc/flowfleet/tls/patroni.key"
-    code = f"{CURL} -o /dev/null -w '%%{{http_code}}' -X PATCH -d '{{\"ttl\": 20}}'"
+    code = f"{CURL} -o /dev/null -w '%{{http_code}}' -X PATCH -d '{{\"ttl\": 20}}'"
     assert host.run(f"{code} {url}").stdout == "403"
     assert host.run(f"{code} {own} {url}").stdout == "401"
     outside = cluster.one("langflow")
-    assert outside.run(f"{CURL} -o /dev/null -w '%%{{http_code}}' {url}").stdout == "200"
+    assert outside.run(f"{CURL} -o /dev/null -w '%{{http_code}}' {url}").stdout == "200"
     assert outside.run(f"{code} {url}").stdout == "403"
 
 

@@ -14,7 +14,8 @@ from testinfra.host import Host
 UNITS = [
     ("loadbalancers", "nginx.service"),
     ("langflow", "langflow.service"),
-    ("postgresql", "postgresql@*-main.service"),
+    # One server alone, or one that Patroni runs.
+    ("postgresql", "postgresql@*-main.service patroni.service"),
     ("redis", "redis-cache.service"),
     ("redis", "redis-queue.service"),
 ]
@@ -23,7 +24,8 @@ UNITS = [
 def properties(host: Host, unit: str, *names: str) -> dict[str, str]:
     """Properties of a unit, by name."""
     if "*" in unit:
-        unit = host.check_output("systemctl list-units --plain --no-legend %s", unit).split()[0]
+        patterns = unit.split()
+        unit = host.check_output("systemctl list-units --plain --no-legend" + " %s" * len(patterns), *patterns).split()[0]
     output = host.check_output("systemctl show %s --property=%s", unit, ",".join(names))
     return dict(line.split("=", 1) for line in output.splitlines())
 

@@ -67,6 +67,37 @@ def test_each_tier_takes_its_own_rows(address: str, wanted: dict[str, Any]) -> N
     assert found == expected
 
 
+def test_a_cluster_of_data_talks_among_itself_and_nobody_else_does() -> None:
+    hosts = [{"name": f"data{n}", "address": f"192.0.2.{30 + n}"} for n in range(1, 4)]
+    backup = [{"name": "backup1", "address": "192.0.2.51"}]
+    given: dict[str, Any] = {
+        **FLEET,
+        "langflow_fleet_database_hosts": hosts,
+        "langflow_fleet_redis_hosts": hosts,
+        "langflow_fleet_etcd_hosts": hosts,
+        "langflow_fleet_backup_hosts": backup,
+        "langflow_fleet_database_mode": "patroni",
+        "langflow_fleet_redis_mode": "sentinel",
+    }
+    rows = role(**given).value("{{ common_firewall_topology }}")
+
+    def sources(address: str) -> dict[str, tuple[list[str], list[str]]]:
+        return {row["name"]: (row["ports"], row["from4"]) for row in firewall_rules(rows, [address])}
+
+    others, clients = ["192.0.2.32/31"], ["192.0.2.21", "192.0.2.22"]
+    assert sources("192.0.2.31") == {
+        "postgresql": (["5432"], clients + others),
+        "patroni": (["8008"], clients + others),
+        "etcd clients": (["2379"], others),
+        "etcd peers": (["2380"], others),
+        "redis": (["6379-6380"], clients + others),
+        "sentinel": (["26379"], clients + others),
+        "backup": (["8432"], [*others, "192.0.2.51"]),
+    }
+    assert sources("192.0.2.51") == {"backup": (["8432"], ["192.0.2.31", *others])}
+    assert set(sources("192.0.2.21")) == {"langflow"}
+
+
 def test_ports_follow_the_variables_of_the_roles() -> None:
     assert topology("192.0.2.31", postgresql_port=5544)["postgresql"]["ports"] == ["5544"]
     assert topology("192.0.2.31")["redis"]["ports"] == ["6379-6380"]

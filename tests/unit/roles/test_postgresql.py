@@ -249,6 +249,19 @@ def test_servers_share_what_must_be_the_same_and_nothing_else() -> None:
     assert "data-checksums" in found["bootstrap"]["initdb"]
 
 
+@pytest.mark.parametrize("command", ["", "pgbackrest --stanza=langflow archive-push %p"])
+def test_the_log_is_archived_where_there_is_a_command_for_it(command: str) -> None:
+    wanted = {"archive_mode": "on", "archive_command": command, "archive_timeout": "60s"} if command else {}
+    given = {"langflow_fleet_archive_command": command}
+    single = {**settings(True, **given), **settings(False, **given)}
+    own = patroni(**given)["postgresql"]["parameters"]
+    for found in (single, own):
+        assert {name: value for name, value in found.items() if name.startswith("archive_")} == wanted
+    assert "archive_mode" in settings(True, langflow_fleet_archive_command="true")
+    # The command writes in places of its own.
+    assert ("ProtectSystem=strict" in member(**given).file("patroni.service.j2")) is (not command)
+
+
 def test_servers_verify_each_other() -> None:
     found = patroni()
     for name in ("replication", "rewind"):
