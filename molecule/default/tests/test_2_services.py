@@ -25,7 +25,8 @@ def properties(host: Host, unit: str, *names: str) -> dict[str, str]:
     """Properties of a unit, by name."""
     if "*" in unit:
         patterns = unit.split()
-        unit = host.check_output("systemctl list-units --plain --no-legend" + " %s" * len(patterns), *patterns).split()[0]
+        command = "systemctl list-units --plain --no-legend" + " %s" * len(patterns)
+        unit = host.check_output(command, *patterns).split()[0]
     output = host.check_output("systemctl show %s --property=%s", unit, ",".join(names))
     return dict(line.split("=", 1) for line in output.splitlines())
 
