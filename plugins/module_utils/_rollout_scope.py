@@ -179,4 +179,4 @@ def _own(run: Mapping[str, Any] | None, verb: str, ids: str) -> bool:
     if verb == ROLLBACK:
         return bool(run["operation"] == ROLLBACK)
     operations = (UPGRADE, PLANNED_STOP) if verb == UPGRADE else (verb,)
-    return run["operation"] in operations and str(run["digest"]).split(AGAIN)[0] == ids
+    return run["operation"] in operations and str(run["digest"]).split(AGAIN, maxsplit=1)[0] == ids
