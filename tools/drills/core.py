@@ -369,7 +369,7 @@ class Lab:
 
     def left_out(self) -> dict[str, list[str]]:
         """For each load balancer, the nodes that it has out."""
-        command = "grep -lE '^server .* down' /etc/nginx/langflow/backends.d/*.conf || true"
+        command = "awk '/^server .* down/ {print FILENAME}' /etc/nginx/langflow/backends.d/*.conf"
         return {
             name: [Path(line).stem for line in self.inside(name, "sh", "-c", command).splitlines()]
             for name in self.balancers
@@ -377,7 +377,7 @@ class Lab:
 
     def in_maintenance(self) -> list[str]:
         """Load balancers that show the maintenance page."""
-        command = "test -e /etc/nginx/langflow/maintenance && echo yes || true"
+        command = "if test -e /etc/nginx/langflow/maintenance; then echo yes; fi"
         return [name for name in self.balancers if self.inside(name, "sh", "-c", command) == "yes"]
 
     def rollout(self) -> dict[str, Any]:

@@ -25,7 +25,8 @@ def releases(cluster: Cluster) -> dict[str, str]:
 
 
 def drained(cluster: Cluster) -> str:
-    return cluster.one("loadbalancers").check_output("grep -rl ' down;' /etc/nginx/langflow/backends.d || true")
+    command = "awk '/ down;/ {print FILENAME}' /etc/nginx/langflow/backends.d/*.conf"
+    return cluster.one("loadbalancers").check_output(command)
 
 
 @pytest.fixture
