@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import INVENTORY, Cluster, Play
+from conftest import HEALTHY, Cluster, Play, ask
 
 
 class Probe:
@@ -20,7 +18,7 @@ class Probe:
         self.directory = directory
 
     def call(self, state: str, **options: Any) -> dict[str, Any]:
-        return answer("localhost", "request_probe", {"state": state, "directory": str(self.directory), **options})
+        return ask("localhost", "request_probe", {"state": state, "directory": str(self.directory), **options})
 
 
 @pytest.fixture
@@ -65,19 +63,9 @@ def restarts(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def answer(host: str, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a module of the collection returns when it is called by hand."""
-    argv = ["ansible", "-i", str(INVENTORY), host, "-m", f"flowfleet.langflow.{module}"]
-    if arguments:
-        argv += ["-a", json.dumps(arguments)]
-    output = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-    assert "=> {" in output, output
-    return dict(json.loads(output[output.index("{") :]))
-
-
 def rollout(cluster: Cluster) -> dict[str, Any]:
     """The state of the roll, as the first load balancer keeps it."""
-    return answer(cluster.groups["loadbalancers"][0], "rollout_state_info", {})
+    return ask(cluster.groups["loadbalancers"][0], "rollout_state_info", {})
 
 
 def report_of(probe: Probe) -> dict[str, Any]:
@@ -118,11 +106,7 @@ def test_restart_without_drain_would_be_seen(cluster: Cluster, probe: Probe) -> 
     report = report_of(probe)
     print(f"failed {report['failed']} of {report['n']}; classes {report['classes']}")
     assert report["failed"] > 0
-    healthy = (
-        "curl -sf -o /dev/null -m 5 --cacert /etc/flowfleet/tls/ca.crt "
-        "--resolve langflow.internal:7860:127.0.0.1 https://langflow.internal:7860/health_check"
-    )
     deadline = time.monotonic() + 240
-    while any(node.run(healthy).rc != 0 for node in nodes):
+    while any(node.run(HEALTHY).rc != 0 for node in nodes):
         assert time.monotonic() < deadline, "the nodes did not come back by themselves"
         time.sleep(2)

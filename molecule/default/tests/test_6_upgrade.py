@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cluster, Play
-from test_5_rolling import Probe, answer, probe, report_of, restarts, rollout
+from conftest import ROOT, Cluster, Play, ask
+from test_5_rolling import Probe, probe, report_of, restarts, rollout
 
 __all__ = ["probe"]
 
@@ -104,6 +104,4 @@ def test_bad_release_is_put_back_and_stops_the_roll(
     assert report["trusted"], report["doubts"]
     assert report["failed"] == 0, report["failures"][:5]
     keeper = cluster.groups["loadbalancers"][0]
-    assert answer(keeper, "rollout_state", {"state": "reset", "reason": "the test is over"})["breaker"] == {
-        "open": False
-    }
+    assert ask(keeper, "rollout_state", {"state": "reset", "reason": "the test is over"})["breaker"] == {"open": False}
