@@ -253,8 +253,16 @@ def test_a_stream_to_another_backend_does_not_hold_up(run_module: Any, nginx: Fa
 
 def test_put_back_to_work_by_somebody_else(run_module: Any, nginx: FakeNginx) -> None:
     nginx.request()
-    threading.Timer(0.5, lambda: nginx.write("app1", f"server 127.0.0.1:{nginx.ports['app1']};")).start()
+
+    def interfere() -> None:
+        FakeNginx.until(lambda: nginx.reloads == 1)
+        time.sleep(0.5)
+        nginx.write("app1", f"server 127.0.0.1:{nginx.ports['app1']};")
+
+    somebody = threading.Thread(target=interfere)
+    somebody.start()
     result = run_module(nginx_backend, nginx.arguments(name="app1", state="drained"))
+    somebody.join()
     assert "put back to work by somebody else" in result["msg"]
     assert result["left"] == 1
 
