@@ -1,8 +1,8 @@
-"""Releases with a fault: the lock that is shipped and one more wheel, which breaks what its name says.
+"""Releases with a fault: the lock that is shipped and one more wheel, which breaks what a file on the node names.
 
 The wheel holds one module and a `.pth` file, which Python runs whenever it starts. It acts in the process that its
-fault is about and in no other, so that such a release can be built and looked at like any other. A different fault is
-a different wheel, hence a different lock, hence a different release.
+fault is about and in no other, so that such a release can be built and looked at like any other. The release without
+the wheel does not look at the file. Building takes minutes, so one release has all faults, and without the file none.
 """
 
 from __future__ import annotations
@@ -15,28 +15,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.drills.core import ROOT, Lab
+from tools.drills.core import ROOT, DrillError, Lab
 
 LOCKS = ROOT / "roles/langflow/files"
 ON_HOST = "/var/lib/flowfleet-drills"
 # Wheels bear a date, and a release is named by what it is made of: the same fault is the same release.
 DATE = (2026, 1, 1, 0, 0, 0)
 
-COMMON = '''
+MODULE = "flowfleet_drill"
+SOURCE = '''
 """A fault on purpose, for a drill."""
 import os
 import sys
+
+CHOICE = "/var/lib/flowfleet-drills/fault"
 
 
 def runs(name):
     """Whether this process is it, and not the guard that starts it."""
     words = [os.path.basename(word) for word in sys.orig_argv]
     return name in words and "schema_guard.py" not in words
-'''
 
-ASGI = '''
 
-def patch(before):
+def chosen():
+    try:
+        with open(CHOICE) as stream:
+            return stream.read().strip()
+    except FileNotFoundError:
+        return "none"
+
+
+def meet(before):
     """Let every request that is no health check meet the fault first."""
     import starlette.applications
 
@@ -49,15 +58,10 @@ def patch(before):
         await original(self, scope, receive, send)
 
     starlette.applications.Starlette.__call__ = call
-'''
 
-FAULTS = {
-    # Nothing: a release that differs in its name only.
-    "none": "",
-    "boot": '\nif runs("gunicorn"):\n    sys.stderr.write("drill: this release does not boot\\n")\n    os._exit(3)\n',
-    "errors": ASGI
-    + """
+
 async def fail(send):
+    """Every fifth request."""
     import random
 
     if random.random() >= 0.2:
@@ -69,23 +73,20 @@ async def fail(send):
     return True
 
 
-if runs("gunicorn"):
-    patch(fail)
-""",
-    "slow": ASGI
-    + """
 async def wait(send):
+    """Every request, and then it goes on."""
     import asyncio
 
     await asyncio.sleep(0.3)
     return False
 
 
-if runs("gunicorn"):
-    patch(wait)
-""",
-    "migration": '''
-def patch():
+def stay_down():
+    sys.stderr.write("drill: this release does not boot\\n")
+    os._exit(3)
+
+
+def break_migration():
     """Fail after some steps, as a migration does that meets data which nobody expected."""
     from alembic.runtime import migration
 
@@ -101,10 +102,26 @@ def patch():
     migration.HeadMaintainer.update_to_step = update
 
 
-if runs("migration"):
-    patch()
-''',
+def migrate_nothing():
+    """End well without having done anything."""
+    os._exit(0)
+
+
+# What each fault does, and the program that it does it in.
+FAULTS = {
+    "boot": ("gunicorn", stay_down),
+    "errors": ("gunicorn", lambda: meet(fail)),
+    "slow": ("gunicorn", lambda: meet(wait)),
+    "migration": ("migration", break_migration),
+    "idle-migration": ("migration", migrate_nothing),
 }
+
+program, act = FAULTS.get(chosen(), ("", None))
+if act and runs(program):
+    act()
+'''
+NONE = "none"
+FAULTS = (NONE, "boot", "errors", "slow", "migration", "idle-migration")
 
 
 def record_line(name: str, content: bytes) -> str:
@@ -112,16 +129,13 @@ def record_line(name: str, content: bytes) -> str:
     return f"{name},sha256={digest},{len(content)}\n"
 
 
-def make_wheel(fault: str, number: int = 0) -> tuple[str, bytes]:
-    """Name and content of a wheel with a fault; the same arguments give the same bytes."""
-    module = f"flowfleet_drill_{fault}"
-    version = f"1.0.{number}"
-    info = f"{module}-{version}.dist-info"
-    source = COMMON + FAULTS[fault] + f"\nNUMBER = {number}\n"
+def make_wheel() -> tuple[str, bytes]:
+    """Name and content of the wheel; always the same bytes."""
+    info = f"{MODULE}-1.0.0.dist-info"
     files = {
-        f"{module}.py": source.lstrip(),
-        f"{module}.pth": f"import {module}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: {version}\n",
+        f"{MODULE}.py": SOURCE.lstrip(),
+        f"{MODULE}.pth": f"import {MODULE}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {MODULE.replace('_', '-')}\nVersion: 1.0.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: drills\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     files[f"{info}/RECORD"] = "".join(record_line(name, text.encode()) for name, text in files.items()) + (
@@ -133,7 +147,7 @@ def make_wheel(fault: str, number: int = 0) -> tuple[str, bytes]:
             entry = zipfile.ZipInfo(name, DATE)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, text)
-    return f"{module}-{version}-py3-none-any.whl", buffer.getvalue()
+    return f"{MODULE}-1.0.0-py3-none-any.whl", buffer.getvalue()
 
 
 def make_lock(shipped: str, wheel: str, content: bytes) -> str:
@@ -144,10 +158,9 @@ def make_lock(shipped: str, wheel: str, content: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class BadRelease:
-    """A lock on the controller, whose wheel lies on the hosts."""
+class Release:
+    """A release by its version and its lock on the controller."""
 
-    fault: str
     version: str
     lock: Path
 
@@ -157,16 +170,30 @@ class BadRelease:
         return ("-e", f"langflow_version={self.version}", "-e", f"langflow_requirements_file={self.lock}")
 
 
-def publish(lab: Lab, fault: str, version: str, folder: Path, number: int = 0) -> BadRelease:
-    """Write the lock, and bring the wheel to every node."""
-    wheel, content = make_wheel(fault, number)
+def shipped(version: str) -> Release:
+    """The release as the collection has it."""
+    return Release(version, LOCKS / f"requirements-{version}.txt")
+
+
+def publish(lab: Lab, version: str, folder: Path) -> Release:
+    """The same with the wheel: write its lock, and bring the wheel to every node."""
+    wheel, content = make_wheel()
     folder.mkdir(parents=True, exist_ok=True)
     local = folder / wheel
     local.write_bytes(content)
-    lock = folder / f"requirements-{version}-{fault}-{number}.txt"
-    lock.write_text(make_lock((LOCKS / f"requirements-{version}.txt").read_text(), wheel, content))
+    lock = folder / f"requirements-{version}.txt"
+    lock.write_text(make_lock(shipped(version).lock.read_text(), wheel, content))
     for node in lab.nodes:
         lab.inside(node, "install", "-d", "-m", "0755", ON_HOST)
         lab.run(["docker", "cp", "-q", str(local), f"{node}:{ON_HOST}/{wheel}"])
         lab.inside(node, "chmod", "0644", f"{ON_HOST}/{wheel}")
-    return BadRelease(fault, version, lock)
+    return Release(version, lock)
+
+
+def choose(lab: Lab, fault: str) -> None:
+    """From its next start on, the release with the wheel has this fault on every node."""
+    if fault not in FAULTS:
+        raise DrillError(f"there is no fault {fault}; there are {', '.join(FAULTS)}")
+    for node in lab.nodes:
+        lab.inside(node, "install", "-d", "-m", "0755", ON_HOST)
+        lab.inside(node, "sh", "-c", f"echo {fault} > {ON_HOST}/fault && chmod 0644 {ON_HOST}/fault")

@@ -65,6 +65,26 @@ class Front:
         address = self.lab.addresses[self.lab.balancers[number % len(self.lab.balancers)]]
         return self._client(f"https://{address}", self.domain, timeout)
 
+    def settle(self, good: int = 10, timeout: float = 90) -> None:
+        """Wait until every load balancer answers some times in a row.
+
+        Where all nodes were gone, Nginx lets one request at a time try each of them and refuses those beside it. What
+        an earlier case has broken is not the next one's to count.
+        """
+        from ansible_collections.flowfleet.langflow.plugins.module_utils import _langflow_api
+
+        for number, name in enumerate(self.lab.balancers):
+            deadline, answered = time.monotonic() + timeout, 0
+            while answered < good:
+                if time.monotonic() > deadline:
+                    raise DrillError(f"{name} does not answer {good} times in a row within {timeout:g} s")
+                try:
+                    self.door(number, timeout=10).health()
+                    answered += 1
+                except _langflow_api.ApiError:
+                    answered = 0
+                    time.sleep(0.5)
+
     def any_node(self) -> Any:
         """A client of some node that is well; nodes may be on their way back."""
         deadline = time.monotonic() + 120

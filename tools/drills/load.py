@@ -270,6 +270,7 @@ def loaded(
     path: str = "/health_check",
 ) -> Iterator[Load]:
     """Load while something is done. The time until the first mark is the one to compare with."""
+    front.settle()
     flow = front.import_flow(counter.url)
     load = Load(lab, front, counter, drill.folder / label, flow, rates, max_duration, doors, path)
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,8 +41,15 @@ OLDEST, OLD, NEW = "1.12.7", "1.12.8", "1.13.0"
 SHORT = {"get": 5.0, "run": 0.6, "stream": 0.2}
 # The canary judges by requests that are no health checks, and wants some.
 BUSY = {"get": 12.0, "run": 0.6, "stream": 0.2}
-CANARY = {"langflow_canary_window": 40, "langflow_canary_warmup": 5, "langflow_canary_timeout": 180}
+CANARY = {
+    "langflow_canary_window": 24,
+    "langflow_canary_warmup": 5,
+    "langflow_canary_timeout": 180,
+    "langflow_rollout_observe": 5,
+}
 GOOD_RELEASES = 5
+# Seconds that a node which will never be well is given.
+FAULTY_START = 120
 
 
 # --- the lab in the state that a drill begins with -------------------------------------------------------------------
@@ -319,18 +327,28 @@ def share_text(part: int, whole: int) -> str:
 
 
 def bad_release(
-    drill: Drill, lab: Lab, front: Front, name: str, options: Sequence[str], harmless: bool, slow: float
+    drill: Drill,
+    lab: Lab,
+    front: Front,
+    name: str,
+    options: Sequence[str],
+    *,
+    harmless: bool = True,
+    slow: float = 0.0,
+    together: int = 1,
 ) -> None:
-    """An upgrade that must end at its first node, and leave everything as it was."""
+    """An upgrade that must end at its first batch, of one node or of some together, and leave everything as it was."""
     starts, releases = lab.starts(), lab.releases()
+    batches = [together, "100%"]
     with under_load(lab, drill, front, name, rates=BUSY, warm=15, path="/api/v1/version") as (load, found):
         load.mark(DURING)
-        play = lab.playbook("upgrade", *options, *extra(rollout_reset=True, **CANARY), folder=drill.folder)
+        variables = extra(rollout_reset=True, langflow_rollout_batches=batches, **CANARY)
+        play = lab.playbook("upgrade", *options, *variables, folder=drill.folder)
         load.mark(AFTER)
     outcome = found[0]
     state = lab.rollout()
-    order = [host for batch in lab.batches() for host in batch]
-    canary, others = order[0], order[1:]
+    canaries, *later = lab.batches()
+    others = [host for batch in later for host in batch]
     after = lab.starts()
     part, whole = seen_by(outcome, slow)
     drill.note(name, {"requests": outcome.facts(), "seconds": play.seconds, "phases": state.get("phases"),
@@ -339,31 +357,33 @@ def bad_release(
     explain(outcome, 3)
     drill.check(f"{name}: the upgrade stops", play.status != 0, f"status {play.status}, {play.seconds:g} s", "not 0")
     reason = str(state.get("breaker", {}).get("reason"))
-    drill.check(f"{name}: caught at the canary", after[canary] != starts[canary] and state["breaker"]["open"],
-                f"{canary}: {reason[:160]}", "the first node was changed, breaker open")  # fmt: skip
-    drill.check(f"{name}: rolled back", lab.releases() == releases and state["phases"][canary] == "rolled_back",
-                f"{canary} {state['phases'][canary]}, {releases[canary]}", "rolled_back, old release")  # fmt: skip
+    drill.check(f"{name}: caught at the canary",
+                not untouched(starts, after, canaries) and state["breaker"]["open"] and len(canaries) == together,
+                f"{', '.join(canaries)}: {reason[:160]}", f"the first {together} changed, breaker open")  # fmt: skip
+    back = {host: state["phases"][host] for host in canaries}
+    drill.check(f"{name}: rolled back", lab.releases() == releases and set(back.values()) == {"rolled_back"},
+                f"{back}, {releases[canaries[0]]}", "rolled_back, old release")  # fmt: skip
     same = untouched(starts, after, others)
     drill.check(f"{name}: later batches untouched", same == others, ", ".join(same), ", ".join(others))
-    drill.check(f"{name}: share of requests that saw it", part == 0 if harmless else part < whole / 2,
-                share_text(part, whole), "0" if harmless else "some, of the canary's third")  # fmt: skip
+    drill.check(f"{name}: share of requests that saw it", part == 0 if harmless else 0 < part < whole / 2,
+                share_text(part, whole), "0" if harmless else "some, of those that the canary got")  # fmt: skip
     check_trusted(drill, outcome, f"{name}: ")
     check_clean(drill, lab, f"{name}: ")
-    free_space(lab)
 
 
-def good_releases(drill: Drill, lab: Lab, front: Front, version: str, count: int) -> None:
-    """Releases that differ in name only: none of them may be rolled back."""
+def good_releases(drill: Drill, lab: Lab, front: Front, releases: Sequence[faults.Release], count: int) -> None:
+    """Releases that differ in name only, in turn: none of them may be rolled back."""
     rolled_back, failed, n, seconds = 0, 0, 0, []
     for number in range(1, count + 1):
-        release = faults.publish(lab, "none", version, drill.folder, number)
+        release = releases[number % len(releases)]
         before = lab.releases()
         with under_load(lab, drill, front, f"good-{number}", rates=BUSY, warm=15, path="/api/v1/version") as (
             load,
             found,
         ):
             load.mark(DURING)
-            play = lab.playbook("upgrade", *release.options, *extra(rollout_reset=True, **CANARY), folder=drill.folder)
+            variables = extra(rollout_reset=True, langflow_rollout_batches=[1, "100%"], **CANARY)
+            play = lab.playbook("upgrade", *release.options, *variables, folder=drill.folder)
             load.mark(AFTER)
         after = lab.releases()
         passed = play.status == 0 and all(after[name] != before[name] for name in lab.nodes)
@@ -372,15 +392,37 @@ def good_releases(drill: Drill, lab: Lab, front: Front, version: str, count: int
         seconds.append(play.seconds)
         say(f"  good release {number}: {'passed' if passed else 'REFUSED'}, failed {found[0].failed} of {found[0].n}")
         explain(found[0], 3)
+        check_trusted(drill, found[0], f"good release {number}: ")
         if not passed:
             say(play.tail())
-        free_space(lab)
     drill.note(
         "good_releases", {"count": count, "rolled_back": rolled_back, "failed": failed, "n": n, "seconds": seconds}
     )
     drill.check("good releases: false rollbacks", rolled_back == 0, f"{rolled_back} of {count}", f"0 of {count}")
     drill.check("good releases: failed requests", failed == 0, count_text(failed, n), "0")
     check_clean(drill, lab, "good releases: ")
+
+
+def killed_at_its_end(drill: Drill, lab: Lab, release: faults.Release, name: str) -> None:
+    """A run that is killed when every node is done: the next one clears up, and a later change goes back to this."""
+
+    def snapshots() -> set[str]:
+        asked = {"snapshot": "/var/lib/flowfleet/langflow/snapshot"}
+        return {lab.do(node, "langflow_release_info", asked)["snapshot"]["status"] for node in lab.nodes}
+
+    options = [*release.options, *extra(rollout_reset=True, langflow_rollout_canary="never")]
+    with ended(lab.start("upgrade", *options, folder=drill.folder)) as play:
+        if not play.wait_for(lambda now: "Report | Let some requests come after the roll" in now.tasks(), 900):
+            raise DrillError(f"{name}: the upgrade did not come to its end:\n{play.tail()}")
+        play.kill()
+    found, starts = f"{lab.rollout()['status']}, {', '.join(sorted(snapshots()))}", lab.starts()
+    drill.check(f"{name}: something is left to do", found == "finished, open", found, "roll finished, snapshots open")
+    again = lab.playbook("upgrade", *release.options, folder=drill.folder)
+    drill.check(f"{name}: the next run succeeds", again.status == 0, f"status {again.status}", "0")
+    same = untouched(starts, lab.starts(), lab.nodes)
+    drill.check(f"{name}: it restarts nobody", same == lab.nodes, ", ".join(same), ", ".join(lab.nodes))
+    now = snapshots()
+    drill.check(f"{name}: it settles", now == {"settled"}, ", ".join(sorted(now)), "snapshots settled")
 
 
 def schema(lab: Lab) -> str:
@@ -393,12 +435,13 @@ def psql(lab: Lab, query: str) -> str:
     return lab.inside(lab.data, "runuser", "-u", "postgres", "--", "psql", "-qtAX", "-d", "langflow", "-c", query)
 
 
-def bad_migration(drill: Drill, lab: Lab, front: Front) -> None:
-    """A planned stop whose migration fails half-way: the old release must be back, with the old data."""
-    name = "migration"
+def bad_migration(drill: Drill, lab: Lab, front: Front, name: str, said: str) -> None:
+    """A planned stop whose migration does not do its work: the old release must be back, with the old data."""
+    if present(lab) == NEW:
+        raise DrillError(f"{name}: nothing is migrated from {NEW} on, begin with {OLD}")
     releases, before = lab.releases(), schema(lab)
     data = Data.make(lab, front)
-    release = faults.publish(lab, "migration", NEW, drill.folder)
+    release = faults.publish(lab, NEW, drill.folder)
     with under_load(lab, drill, front, name, rates=SHORT, warm=15, path="/api/v1/version") as (load, found):
         load.mark(DURING)
         play = lab.playbook("upgrade", *release.options, *extra(rollout_reset=True), folder=drill.folder)
@@ -408,6 +451,8 @@ def bad_migration(drill: Drill, lab: Lab, front: Front) -> None:
     drill.note(name, {"requests": outcome.facts(), "seconds": play.seconds, "failed_tasks": play.failed_tasks(),
                       "share_that_saw_it": share_fact(part, whole)})  # fmt: skip
     drill.check(f"{name}: the upgrade stops", play.status != 0, f"status {play.status}, {play.seconds:g} s", "not 0")
+    reason = str(lab.rollout()["breaker"].get("reason"))
+    drill.check(f"{name}: for the right reason", said in reason, reason[:160], f"... {said} ...")
     lab.wait_healthy()
     drill.check(
         f"{name}: the old release is back", lab.releases() == releases, lab.releases(), "the releases from before"
@@ -424,30 +469,44 @@ def bad_migration(drill: Drill, lab: Lab, front: Front) -> None:
         "503 of the maintenance page and nothing else",
     )
     check_clean(drill, lab, f"{name}: ")
-    free_space(lab)
 
 
-def drill_3(lab: Lab, good: int = GOOD_RELEASES) -> Drill:
+def drill_3(lab: Lab, good: int = GOOD_RELEASES, only: Sequence[str] = ()) -> Drill:
     drill = Drill("rolling-3", "bad releases are caught, good ones pass")
     drill.note("load_per_second", dict(BUSY))
     front = Front.of(lab)
     version = present(lab)
-    cases = (
-        ("does-not-boot", "boot", True, 0.0),
-        ("20-percent-errors", "errors", False, 0.0),
-        ("300-ms-slower", "slow", False, 0.3),
-    )
-    for name, fault, harmless, slow in cases:
-        release = faults.publish(lab, fault, version, drill.folder)
-        bad_release(drill, lab, front, name, [*release.options, *extra(langflow_start_timeout=150)], harmless, slow)
-    # Langflow boots with it and is never well: its cache is not there.
-    wrong = extra(langflow_version=version, langflow_redis_cache_port=6399, langflow_start_timeout=150)
-    bad_release(drill, lab, front, "wrong-configuration", wrong, True, 0.0)
-    if version == NEW:
-        drill.check("migration: the lab begins with an older version", False, version, OLD)
-    else:
-        bad_migration(drill, lab, front)
-    good_releases(drill, lab, front, version, good)
+    shipped, release = faults.shipped(version), faults.publish(lab, version, drill.folder)
+    patience = extra(langflow_start_timeout=FAULTY_START)
+    # Nothing but a try can tell that it is wrong.
+    wrong = extra(langflow_version=version, langflow_redis_cache_password=secrets.token_hex(16))
+
+    def bad(name: str, options: Sequence[str], **special: Any) -> None:
+        bad_release(drill, lab, front, name, [*options, *patience], **special)
+
+    cases: dict[str, tuple[str, Callable[[str], None]]] = {
+        "does-not-boot": ("boot", lambda name: bad(name, release.options)),
+        "20-percent-errors": ("errors", lambda name: bad(name, release.options, harmless=False)),
+        # Both of the first batch go back.
+        "300-ms-slower": ("slow", lambda name: bad(name, release.options, harmless=False, slow=0.3, together=2)),
+        "wrong-configuration": (faults.NONE, lambda name: bad(name, wrong)),
+        "good": (faults.NONE, lambda _name: good_releases(drill, lab, front, (shipped, release), good)),
+        "killed-at-its-end": (
+            faults.NONE, lambda name: killed_at_its_end(drill, lab, shipped if good % 2 else release, name)),
+        "migration-fails": ("migration", lambda name: bad_migration(drill, lab, front, name, "failed")),
+        # It ends well, and the schema is not the release's.
+        "migration-does-nothing": (
+            "idle-migration", lambda name: bad_migration(drill, lab, front, name, "ended well, and yet")),
+    }  # fmt: skip
+    for name, (fault, case) in cases.items():
+        if only and name not in only:
+            continue
+        if name == "migration-fails":
+            free_space(lab)
+        faults.choose(lab, fault)
+        case(name)
+    faults.choose(lab, faults.NONE)
+    free_space(lab)
     return drill
 
 
@@ -466,12 +525,12 @@ def phases(lab: Lab) -> dict[str, str]:
     )
 
 
-def second_node_in(lab: Lab, phase: str) -> Callable[[Play], bool]:
-    """The moment in which one node is done and the next one is in a phase."""
+def node_in(lab: Lab, number: int, phase: str) -> Callable[[Play], bool]:
+    """The moment in which all nodes before one are done and this one is in a phase."""
 
     def reached(_play: Play) -> bool:
         found = list(phases(lab).values())
-        return "enabled" in found and phase in found
+        return found.count("enabled") == number - 1 and phase in found
 
     return reached
 
@@ -488,14 +547,15 @@ def disturbed(
     reset: bool,
     options: Sequence[str] = (),
     harmless: bool = True,
+    number: int = 2,
 ) -> None:
-    """A restart that something happens to at its second node; then the repair and the same restart again."""
+    """A restart that something happens to at one of its nodes; then the repair and the same restart again."""
     starts = lab.starts()
     with under_load(lab, drill, front, name, rates=SHORT, warm=15) as (load, found):
         load.mark(DURING)
         with ended(lab.start("rolling_restart", *extra(rollout_reset=True), *options, folder=drill.folder)) as play:
-            if not play.wait_for(second_node_in(lab, phase), 900):
-                raise DrillError(f"{name}: the roll ended before its second node was in phase {phase}:\n{play.tail()}")
+            if not play.wait_for(node_in(lab, number, phase), 900):
+                raise DrillError(f"{name}: the roll ended before node {number} was in phase {phase}:\n{play.tail()}")
             first_phases = phases(lab)
             say(f"  {name} now: {first_phases}")
             try:
@@ -528,7 +588,8 @@ def disturbed(
     explain(outcome)
     drill.check(f"{name}: the roll stops", status != 0, f"status {status}", "not 0")
     same = untouched(starts, stopped, later)
-    drill.check(f"{name}: no later batch touched", same == later != [], ", ".join(same) or "none", ", ".join(later))
+    if number < len(lab.nodes):
+        drill.check(f"{name}: no later batch touched", same == later != [], ", ".join(same) or "none", ", ".join(later))
     kept = {node: state["phases"][node] for node in (*done, *later)}
     wanted = {**dict.fromkeys(done, "enabled"), **dict.fromkeys(later, "pending")}
     drill.check(f"{name}: the state file is right", kept == wanted and state["status"] in ("running", "stopped"),
@@ -568,7 +629,7 @@ def drill_4(lab: Lab, only: Sequence[str] = ()) -> Drill:
     cut: list[str] = []
 
     def cut_off(_play: Play) -> None:
-        cut.append(in_work())
+        cut[:] = [in_work()]
         for argv in (
             ("add", "table", "inet", "drill"),
             ("add", "chain", "inet", "drill", "input", "{ type filter hook input priority 0 ; }"),
@@ -577,7 +638,8 @@ def drill_4(lab: Lab, only: Sequence[str] = ()) -> Drill:
             lab.inside(cut[0], "nft", *argv)
 
     def reconnect() -> None:
-        for node in cut:
+        while cut:
+            node = cut.pop()
             lab.inside(node, "nft", "delete", "table", "inet", "drill")
             lab.wait_healthy(node)
 
@@ -606,6 +668,9 @@ def drill_4(lab: Lab, only: Sequence[str] = ()) -> Drill:
     cases: dict[str, Any] = {
         "node-unreachable": lambda name: disturbed(
             drill, lab, front, name, "start", cut_off, reconnect, reset=False),
+        # Nobody comes after it who could notice.
+        "last-node-unreachable": lambda name: disturbed(
+            drill, lab, front, name, "start", cut_off, reconnect, reset=False, number=len(lab.nodes)),
         "load-balancer-refuses": lambda name: disturbed(
             drill, lab, front, name, "start", break_config, mend_config, reset=True),
         "controller-killed": lambda name: disturbed(

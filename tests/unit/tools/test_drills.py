@@ -230,35 +230,40 @@ def test_plan_of_the_flow_joins_what_it_has() -> None:
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", sorted(faults.FAULTS))
-def test_a_fault_is_a_wheel_that_is_the_same_each_time(fault: str) -> None:
-    name, content = faults.make_wheel(fault)
-    assert faults.make_wheel(fault) == (name, content)
-    assert faults.make_wheel(fault, 1) != (name, content)
+def test_the_wheel_is_the_same_each_time() -> None:
+    name, content = faults.make_wheel()
+    assert faults.make_wheel() == (name, content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.testzip() is None
         record = archive.read(next(item for item in archive.namelist() if item.endswith("/RECORD"))).decode()
         for item in archive.namelist():
             assert f"{item}," in record
-        module = f"flowfleet_drill_{fault}"
-        assert archive.read(f"{module}.pth").decode() == f"import {module}\n"
-        compile(archive.read(f"{module}.py"), f"{module}.py", "exec")
+        assert archive.read(f"{faults.MODULE}.pth").decode() == f"import {faults.MODULE}\n"
+        source = archive.read(f"{faults.MODULE}.py").decode()
+        compile(source, f"{faults.MODULE}.py", "exec")
+        assert f'CHOICE = "{faults.ON_HOST}/fault"' in source
+        assert all(f'    "{fault}": (' in source for fault in faults.FAULTS if fault != faults.NONE)
 
 
 def test_the_lock_gets_one_package_more() -> None:
-    name, content = faults.make_wheel("slow")
+    name, content = faults.make_wheel()
     lock = faults.make_lock("langflow-base==1.0 \\\n    --hash=sha256:aa\n", name, content)
     assert lock.startswith("langflow-base==1.0 \\\n")
-    assert f"flowfleet-drill-slow @ file://{faults.ON_HOST}/{name} \\\n" in lock
+    assert f"flowfleet-drill @ file://{faults.ON_HOST}/{name} \\\n" in lock
     assert f"--hash=sha256:{hashlib.sha256(content).hexdigest()}" in lock
 
 
 def run_fault(tmp_path: Path, fault: str, name: str) -> subprocess.CompletedProcess[str]:
-    """Start a program of some name with a wheel's module in place."""
-    with zipfile.ZipFile(io.BytesIO(faults.make_wheel(fault)[1])) as archive:
+    """Start a program of some name with the wheel's module in place."""
+    with zipfile.ZipFile(io.BytesIO(faults.make_wheel()[1])) as archive:
         archive.extractall(tmp_path)
+    choice = tmp_path / "fault"
+    if fault:
+        choice.write_text(f"{fault}\n")
+    module = tmp_path / f"{faults.MODULE}.py"
+    module.write_text(module.read_text().replace(f"{faults.ON_HOST}/fault", str(choice)))
     program = tmp_path / name
-    program.write_text(f"import flowfleet_drill_{fault}\nprint('runs')\n")
+    program.write_text(f"import {faults.MODULE}\nprint('runs')\n")
     return subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
 
 
@@ -270,8 +275,20 @@ def test_a_release_that_does_not_boot_can_be_built(tmp_path: Path, name: str, st
     assert (done.returncode, done.stdout) == (status, printed)
 
 
-def test_a_release_without_fault_does_nothing(tmp_path: Path) -> None:
-    assert run_fault(tmp_path, "none", "gunicorn").stdout == "runs\n"
+@pytest.mark.parametrize("fault", ["", faults.NONE, "errors", "slow", "migration", "idle-migration"])
+def test_a_fault_leaves_other_programs_alone(tmp_path: Path, fault: str) -> None:
+    name = "gunicorn" if fault in ("", faults.NONE) else "langflow"
+    assert run_fault(tmp_path, fault, name).stdout == "runs\n"
+
+
+def test_a_migration_that_does_nothing_ends_well(tmp_path: Path) -> None:
+    done = run_fault(tmp_path, "idle-migration", "migration")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_only_a_fault_that_is_there_can_be_chosen() -> None:
+    with pytest.raises(core.DrillError, match="no fault fire"):
+        faults.choose(None, "fire")
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
