@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,15 +22,37 @@ ACCOUNT = "postgres"
 TYPES = ("full", "diff", "incr")
 # How a time is given to pgBackRest and PostgreSQL: with a zone, so that nobody's local time matters.
 TARGET_TIME = re.compile(r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d(:?\d\d)?)$")
+TIMELINE = re.compile(r"^([1-9]\d*|current|latest)$")
 ENVIRONMENT_NAME = "PGBACKREST_REPO1_CIPHER_PASS"
 
 # What setpriv ends with when there is no such program.
 NOT_FOUND = 127
 
+# What pgBackRest ends with when another one holds the lock.
+LOCKED = 50
+
 # Codes of `info` for one stanza.
 NO_STANZA = (1, 3)
 NO_BACKUP = 2
 OK = 0
+
+
+TARGET_OPTIONS: dict[str, dict[str, Any]] = {
+    "type": {"type": "str", "choices": ["latest", "immediate", "time", "name"], "default": "latest"},
+    "target": {"type": "str", "default": ""},
+    "backup_set": {"type": "str", "default": ""},
+}
+
+
+def common_options(*, timeout: float, passphrase: bool = False) -> dict[str, dict[str, Any]]:
+    """What every module has; I(timeout) is its default."""
+    found: dict[str, dict[str, Any]] = {
+        "stanza": {"type": "str", "required": True},
+        "timeout": {"type": "float", "default": timeout},
+    }
+    if passphrase:
+        found["cipher_passphrase"] = {"type": "str", "no_log": True}
+    return found
 
 
 class BackupError(Exception):
@@ -80,6 +103,16 @@ def moment(seconds: float | None) -> str:
     if not seconds:
         return ""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def epoch(target: str) -> float:
+    """A time with a zone, in seconds since 1970."""
+    if not TARGET_TIME.match(target):
+        raise BackupError(f"{target!r} is not a time with a zone, such as 2026-11-22 14:05:00+00")
+    try:
+        return datetime.datetime.fromisoformat(target).timestamp()
+    except ValueError as exc:
+        raise BackupError(f"{target!r} is not a time: {exc}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +181,28 @@ class Repository:
     def newest(self) -> Backup | None:
         """The last backup that is whole."""
         return self.backups[-1] if self.backups else None
+
+    def begin(self, kind: str, target: str = "", backup_set: str = "", now: float | None = None) -> Backup:
+        """The backup that a restore begins with. pgBackRest takes the newest one when none fits, and fails late."""
+        labels = [backup.label for backup in self.backups]
+        if not self.backups:
+            raise BackupError("the repository has no backup")
+        if backup_set and backup_set not in labels:
+            raise BackupError(f"the repository has no backup {backup_set}, only {', '.join(labels)}")
+        chosen = [backup for backup in self.backups if backup_set in ("", backup.label)]
+        if kind != "time":
+            return chosen[-1]
+        seconds = epoch(target)
+        if seconds > (time.time() if now is None else now):
+            raise BackupError(f"{target} has not come yet")
+        fitting = [backup for backup in chosen if backup.stop < seconds]
+        if not fitting:
+            which = "backup" if backup_set else "oldest backup"
+            raise BackupError(
+                f"{target} is before the end of the {which} {chosen[0].label} ({moment(chosen[0].stop)}): "
+                "a restore can only go forward from a backup"
+            )
+        return fitting[-1]
 
     def result(self) -> dict[str, Any]:
         """For a task's result."""
@@ -251,6 +306,7 @@ def restore_options(
     scratch: bool = True,
     process_max: int = 0,
     target_action: str = "promote",
+    target_timeline: str = "",
     log_path: str = "",
 ) -> list[str]:
     """The options of `restore`; refuses what could not mean anything."""
@@ -270,6 +326,10 @@ def restore_options(
         options.append(f"--target-action={target_action}")
     if target:
         options.append(f"--target={_target(kind, target)}")
+    if target_timeline:
+        if not TIMELINE.match(target_timeline):
+            raise BackupError(f"{target_timeline!r} is no timeline: give its number, current or latest")
+        options.append(f"--target-timeline={target_timeline}")
     if backup_set:
         options.append(f"--set={backup_set}")
     if scratch:

@@ -19,6 +19,8 @@ description:
   - Succeeds only if the repository then has a new backup, taken without a page whose checksum is wrong.
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.pgbackrest
+  - flowfleet.langflow.pgbackrest.long
 attributes:
   check_mode:
     support: full
@@ -26,10 +28,6 @@ attributes:
   diff_mode:
     support: none
 options:
-  stanza:
-    description: Name of the stanza.
-    type: str
-    required: true
   type:
     description: What to copy. Without a full backup to build on, the others become a full one.
     type: str
@@ -38,10 +36,6 @@ options:
   unit:
     description: Name of the service. Default is C(pgbackrest-backup@TYPE.service).
     type: str
-  timeout:
-    description: Seconds to wait.
-    type: float
-    default: 86400.0
 """
 
 EXAMPLES = r"""
@@ -132,10 +126,9 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "stanza": {"type": "str", "required": True},
+            **_pgbackrest.common_options(timeout=86400.0),
             "type": {"type": "str", "choices": list(_pgbackrest.TYPES), "default": "incr"},
             "unit": {"type": "str"},
-            "timeout": {"type": "float", "default": 86400.0},
         },
         supports_check_mode=True,
     )

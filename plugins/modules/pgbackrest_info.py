@@ -15,29 +15,19 @@ author: The flowfleet.langflow contributors (@flowfleet)
 description:
   - Reads the list of backups and the range of archived WAL of one stanza. Changes nothing.
   - Fails when the repository cannot be read, for example because the passphrase is not the one it was encrypted with.
+  - With O(target) or O(backup_set), also fails when no backup of the repository leads there.
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.pgbackrest
+  - flowfleet.langflow.pgbackrest.cipher
+  - flowfleet.langflow.pgbackrest.quick
+  - flowfleet.langflow.pgbackrest.target
 attributes:
   check_mode:
     support: full
     details: This module changes nothing.
   diff_mode:
     support: none
-options:
-  stanza:
-    description: Name of the stanza.
-    type: str
-    required: true
-  cipher_passphrase:
-    description:
-      - Passphrase of the repository, used instead of the one in the configuration of the host. Proves that the one
-        that is kept elsewhere fits.
-      - Only for a host that reaches the repository itself, not through a repository host.
-    type: str
-  timeout:
-    description: Seconds that the answer may take.
-    type: float
-    default: 300.0
 """
 
 EXAMPLES = r"""
@@ -45,6 +35,12 @@ EXAMPLES = r"""
   flowfleet.langflow.pgbackrest_info:
     stanza: langflow
   register: found
+
+- name: Is there a backup that a restore to this time can begin with?
+  flowfleet.langflow.pgbackrest_info:
+    stanza: langflow
+    type: time
+    target: 2026-11-22 08:00:00+00
 """
 
 RETURN = r"""
@@ -128,6 +124,11 @@ newest:
   type: dict
   returned: always
   contains: *backup
+begin:
+  description: The backup that a restore to the given target would begin with, empty if there is none.
+  type: dict
+  returned: always
+  contains: *backup
 wal_min:
   description: Oldest WAL segment of the archive.
   type: str
@@ -145,25 +146,24 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils import _command
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec={
-            "stanza": {"type": "str", "required": True},
-            "cipher_passphrase": {"type": "str", "no_log": True},
-            "timeout": {"type": "float", "default": 300.0},
-        },
+        argument_spec={**_pgbackrest.common_options(timeout=300.0, passphrase=True), **_pgbackrest.TARGET_OPTIONS},
         supports_check_mode=True,
     )
     params = module.params
+    begin = None
     try:
         found = _pgbackrest.info(
             params["stanza"], timeout=params["timeout"], cipher_passphrase=params["cipher_passphrase"]
         )
+        if found.backups or params["target"] or params["backup_set"]:
+            begin = found.begin(params["type"], params["target"], params["backup_set"])
     except _command.CommandMissing:
         if not module.check_mode:
             module.fail_json(msg="pgBackRest is not installed on this host; run the role backup first")
         found = _pgbackrest.MISSING
     except _pgbackrest.BackupError as exc:
         module.fail_json(msg=str(exc))
-    module.exit_json(changed=False, **found.result())
+    module.exit_json(changed=False, begin=begin.result() if begin else {}, **found.result())
 
 
 if __name__ == "__main__":

@@ -17,37 +17,24 @@ description:
   - Never writes into a directory that holds something. When the copy fails, what it has written is removed again.
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.pgbackrest
+  - flowfleet.langflow.pgbackrest.long
+  - flowfleet.langflow.pgbackrest.cipher
+  - flowfleet.langflow.pgbackrest.target
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
 options:
-  stanza:
-    description: Name of the stanza.
-    type: str
-    required: true
   path:
     description: Data directory to fill; missing or empty.
     type: path
     required: true
-  type:
+  target_timeline:
     description:
-      - How far to go. V(latest) replays all that was archived, V(immediate) stops as soon as the backup is
-        consistent, V(time) and V(name) stop
-        at O(target).
-    type: str
-    choices: [latest, immediate, time, name]
-    default: latest
-  target:
-    description:
-      - For O(type=time), a time with a zone such as V(2026-11-22 14:05:00+00); all that was committed until then is
-        there.
-      - For O(type=name), the name of a restore point.
-    type: str
-    default: ""
-  backup_set:
-    description: Label of the backup to begin with. By default the newest one that fits.
+      - Timeline to follow. By default the newest one of the archive. To go to a moment of the past that a later restore
+        has turned away from, give the number of the timeline of then. V(current) is that of the backup.
     type: str
     default: ""
   target_action:
@@ -64,17 +51,10 @@ options:
   config:
     description: Configuration file of pgBackRest. Default is its own default.
     type: path
-  cipher_passphrase:
-    description: Passphrase of the repository, used instead of the one in the configuration of the host.
-    type: str
   process_max:
     description: Processes that copy. V(0) means what the configuration says.
     type: int
     default: 0
-  timeout:
-    description: Seconds that the copy may take.
-    type: float
-    default: 86400.0
 """
 
 EXAMPLES = r"""
@@ -181,17 +161,14 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "stanza": {"type": "str", "required": True},
+            **_pgbackrest.common_options(timeout=86400.0, passphrase=True),
+            **_pgbackrest.TARGET_OPTIONS,
             "path": {"type": "path", "required": True},
-            "type": {"type": "str", "choices": ["latest", "immediate", "time", "name"], "default": "latest"},
-            "target": {"type": "str", "default": ""},
-            "backup_set": {"type": "str", "default": ""},
+            "target_timeline": {"type": "str", "default": ""},
             "target_action": {"type": "str", "choices": ["promote", "pause", "shutdown"], "default": "promote"},
             "scratch": {"type": "bool", "default": True},
             "config": {"type": "path"},
-            "cipher_passphrase": {"type": "str", "no_log": True},
             "process_max": {"type": "int", "default": 0},
-            "timeout": {"type": "float", "default": 86400.0},
         },
         supports_check_mode=True,
     )
@@ -208,6 +185,7 @@ def main() -> None:
             scratch=params["scratch"],
             process_max=params["process_max"],
             target_action=params["target_action"],
+            target_timeline=params["target_timeline"],
         )
         result["command"] = ["pgbackrest", *options, "restore"]
         if occupied(params["path"]):

@@ -17,26 +17,20 @@ description:
   - Runs on the host that takes the backups, as the account V(postgres).
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.pgbackrest
+  - flowfleet.langflow.pgbackrest.quick
 attributes:
   check_mode:
     support: full
   diff_mode:
     support: none
 options:
-  stanza:
-    description: Name of the stanza.
-    type: str
-    required: true
   prove:
     description:
       - When to let the server archive a segment and wait for it. V(created) does so for a new stanza only.
     type: str
     choices: [created, always, never]
     default: created
-  timeout:
-    description: Seconds that each step may take.
-    type: float
-    default: 300.0
 """
 
 EXAMPLES = r"""
@@ -56,17 +50,26 @@ proven:
   returned: always
 """
 
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _command, _pgbackrest
 
+# Between two tries to get the lock.
+PAUSE = 0.5
+
 
 def step(command: str, stanza: str, timeout: float) -> None:
-    """One command that has to go well."""
-    done = _pgbackrest.call(command, [f"--stanza={stanza}", "--log-level-console=info"], timeout=timeout)
-    if done.code != 0:
-        raise _pgbackrest.BackupError(f"pgbackrest {command}: {_pgbackrest.complaint(done)}")
+    """One command that has to go well. A server that archives in vain holds the lock at times."""
+    deadline = time.monotonic() + timeout
+    while True:
+        done = _pgbackrest.call(command, [f"--stanza={stanza}", "--log-level-console=info"], timeout=timeout)
+        if done.code == 0:
+            return
+        if done.code != _pgbackrest.LOCKED or time.monotonic() > deadline:
+            raise _pgbackrest.BackupError(f"pgbackrest {command}: {_pgbackrest.complaint(done)}")
+        time.sleep(PAUSE)
 
 
 def ensure(stanza: str, prove: str, timeout: float, check_mode: bool, result: dict[str, Any]) -> None:
@@ -85,9 +88,8 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "stanza": {"type": "str", "required": True},
+            **_pgbackrest.common_options(timeout=300.0),
             "prove": {"type": "str", "choices": ["created", "always", "never"], "default": "created"},
-            "timeout": {"type": "float", "default": 300.0},
         },
         supports_check_mode=True,
     )

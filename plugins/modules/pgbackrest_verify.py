@@ -17,24 +17,15 @@ description:
   - Fails when anything is missing or damaged. Changes nothing.
 extends_documentation_fragment:
   - flowfleet.langflow.attributes
+  - flowfleet.langflow.pgbackrest
+  - flowfleet.langflow.pgbackrest.long
+  - flowfleet.langflow.pgbackrest.cipher
 attributes:
   check_mode:
     support: full
     details: This module changes nothing.
   diff_mode:
     support: none
-options:
-  stanza:
-    description: Name of the stanza.
-    type: str
-    required: true
-  cipher_passphrase:
-    description: Passphrase of the repository, used instead of the one in the configuration of the host.
-    type: str
-  timeout:
-    description: Seconds that it may take.
-    type: float
-    default: 86400.0
 """
 
 EXAMPLES = r"""
@@ -63,11 +54,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils import _command
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec={
-            "stanza": {"type": "str", "required": True},
-            "cipher_passphrase": {"type": "str", "no_log": True},
-            "timeout": {"type": "float", "default": 86400.0},
-        },
+        argument_spec=_pgbackrest.common_options(timeout=86400.0, passphrase=True),
         supports_check_mode=True,
     )
     params = module.params

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from rendering import Role
 
 FACTS = {"distribution": "Debian", "distribution_version": "13.1", "distribution_major_version": "13"}
@@ -173,3 +174,147 @@ def test_no_variable_of_the_role_needs_a_file_that_only_the_proof_reads() -> Non
     default = Role("backup", FACTS).variables["backup_verify_cipher_passphrase"]
     assert found.value("{{ given }}", given=str(default)) == OPENER
     assert found.value("{{ backup_escrow_secrets }}") == {}
+
+
+# --- in place ---------------------------------------------------------------------------------------------------------
+
+DB3 = {"name": "db3", "address": "2001:db8::3"}
+MEMBERS = [{"name": name} for name in ("db1", "db2", "db3")]
+
+
+def server(leader: str = "db1", **given: Any) -> Role:
+    return role(
+        "db1",
+        **{
+            "backup_database_hosts": [DB1, DB2, DB3],
+            "backup_postgresql_mode": "patroni",
+            "backup_restore_seen": {"leader": leader, "members": MEMBERS, "problems": ["nobody leads"]},
+            "backup_restore_confirm": "langflow",
+            **given,
+        },
+    )
+
+
+def refusals(found: Role, tasks: str) -> list[str]:
+    """Messages of the assertions of a file that has other tasks as well, those that look at a host left out."""
+    messages = []
+    for task in yaml.safe_load((found.path / "tasks" / tasks).read_text(encoding="utf-8")):
+        arguments = task.get("ansible.builtin.assert", {})
+        conditions = arguments.get("that", [])
+        extra = task.get("vars", {})
+        for condition in conditions if isinstance(conditions, list) else [conditions]:
+            if not found.value("{{ (" + condition + ") | bool }}", **extra):
+                messages.append(str(found.value(arguments["fail_msg"], **extra)))
+                break
+    return messages
+
+
+def test_a_restore_in_place_that_is_confirmed_and_led_is_accepted() -> None:
+    assert refusals(server(), "in_place_check.yml") == []
+    # The plan may be asked for by anybody.
+    assert refusals(server(backup_restore_confirm="", ansible_check_mode=True), "in_place_check.yml") == []
+
+
+@pytest.mark.parametrize(
+    ("leader", "given", "told"),
+    [
+        ("db1", {"backup_restore_confirm": ""}, "-e restore_confirm=langflow"),
+        ("db1", {"backup_restore_confirm": "yes"}, "-e restore_confirm=langflow"),
+        ("db2", {}, "db2 leads the cluster"),
+        ("", {}, "Nobody leads the cluster (nobody leads)"),
+        ("db1", {"backup_postgresql_mode": "standalone"}, "backup_postgresql_mode is standalone"),
+        (
+            "db1",
+            {"backup_restore_seen": {"leader": "db1", "members": [*MEMBERS, {"name": "db4"}], "problems": []}},
+            "db4 belong(s) to the cluster",
+        ),
+        (
+            "db1",
+            {
+                "backup_restore_undo": "20261122T040000Z",
+                "__backup_kept_before": {"results": [{"stat": {"exists": False}, "__backup_member": "db1"}]},
+            },
+            "There is no /var/lib/postgresql/17/main.before-20261122T040000Z on db1",
+        ),
+    ],
+)
+def test_what_could_not_go_well_is_refused_before_anything_is_touched(
+    leader: str, given: dict[str, Any], told: str
+) -> None:
+    messages = refusals(server(leader, **given), "in_place_check.yml")
+    assert len(messages) == 1
+    assert told in messages[0]
+    assert "Nothing was touched" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"__backup_info": {"backups": [], "locked": False, "begin": {"database_bytes": 0}}},
+            "The repository has no backup",
+        ),
+        ({"__backup_info": {"backups": [1], "locked": True, "begin": {"database_bytes": 0}}}, "A backup is being made"),
+        ({"__backup_links": {"matched": 1, "files": [{"path": "/x/pg_tblspc/16400"}]}}, "/x/pg_tblspc/16400"),
+        ({"__backup_room": {"results": [{"__backup_member": "db2", "stdout_lines": ["Avail", "1099"]}]}}, "on db2"),
+        ({"__backup_clients_info": {"clients": [{"user": "bi", "address": "192.0.2.77"}]}}, "bi from 192.0.2.77"),
+        ({"backup_restore_stopped_addresses": []}, "langflow from 192.0.2.50"),
+    ],
+)
+def test_backup_room_and_connections_are_looked_at(given: dict[str, Any], told: str) -> None:
+    sound: dict[str, Any] = {
+        "__backup_info": {"backups": [1], "locked": False, "begin": {"database_bytes": 1000}},
+        "__backup_links": {"matched": 0, "files": []},
+        "__backup_places": {"results": [{"stat": {"exists": True, "dev": 1}}, {"stat": {"exists": True, "dev": 1}}]},
+        "__backup_room": {"results": [{"__backup_member": "db2", "stdout_lines": ["Avail", "1100"]}]},
+        "__backup_clients_info": {"clients": [{"user": "langflow", "address": "192.0.2.50"}]},
+        "backup_restore_stopped_addresses": ["192.0.2.50"],
+    }
+    assert refusals(server(**sound), "in_place_check_target.yml") == []
+    messages = refusals(server(**{**sound, **given}), "in_place_check_target.yml")
+    assert len(messages) == 1
+    assert told in messages[0]
+    # Unless it was said that connections may be cut.
+    if "-e restore_disconnect=true" in told:
+        assert (
+            refusals(server(**{**sound, **given, "backup_restore_disconnect": True}), "in_place_check_target.yml") == []
+        )
+
+
+def test_a_server_that_replays_alone_is_closed_and_follows_nobody() -> None:
+    control = [
+        "Latest checkpoint's TimeLineID:       1",
+        "max_connections setting:              64",
+        "max_prepared_xacts setting:           0",
+        "wal_level setting:                    replica",
+        "bytes per WAL segment:                16777216",
+    ]
+    found = server(__backup_control={"stdout": "\n".join(control), "stdout_lines": control})
+    text = found.file("recovery.service.j2")
+    assert " -c max_connections=64 -c max_prepared_transactions=0 -c wal_level=replica " in text
+    assert "restore_command" not in text
+    # What is put back begins a timeline that the archive does not have.
+    again = found.file("recovery.service.j2", __backup_recovery_line=True)
+    assert "-c recovery_target_timeline=current" in again
+    assert 'archive-get %%f \\"%%p\\""' in again
+    histories = found.value("{{ __backup_histories }}", __backup_timeline={"stdout": "12"})
+    assert (histories[0], histories[-1], len(histories)) == ("00000002.history", "0000000B.history", 10)
+    for option in (
+        "listen_addresses=",
+        "hot_standby=off",
+        "synchronous_standby_names=",
+        "primary_conninfo=",
+        "archive_mode=on",
+    ):
+        assert f"-c {option} " in text + " " or f"-c {option}\n" in text, option
+    assert "Conflicts=patroni.service" in text
+
+
+def test_the_target_is_taken_out_of_the_settings_and_members_are_asked_where_they_are() -> None:
+    found = server()
+    statements = found.value("{{ __backup_reset_statements }}")
+    assert "ALTER SYSTEM RESET recovery_target_time;" in statements
+    assert "ALTER SYSTEM RESET restore_command;" in statements
+    assert found.value("{{ __backup_patroni_urls }}")["db3"] == "https://[2001:db8::3]:8008"
+    assert found.value("{{ backup_postgresql_unit }}") == "patroni.service"
+    assert role("db1").value("{{ backup_postgresql_unit }}") == "postgresql@17-main.service"

@@ -160,7 +160,61 @@ def test_a_target_that_means_nothing_is_refused(given: dict[str, Any]) -> None:
         options(**given)
 
 
+@pytest.mark.parametrize("timeline", ["3", "current", "latest"])
+def test_a_timeline_of_the_past_can_be_followed(timeline: str) -> None:
+    options = _pgbackrest.restore_options(stanza="s", path="/d", kind="latest", target_timeline=timeline)
+    assert f"--target-timeline={timeline}" in options
+    with pytest.raises(_pgbackrest.BackupError, match="is no timeline"):
+        _pgbackrest.restore_options(stanza="s", path="/d", kind="latest", target_timeline=f"0{timeline}")
+
+
 def test_a_complaint_is_what_went_wrong_and_not_all_options() -> None:
     done = Done(1, "P00 INFO: backup command begin 2.55.1: --repo1-path=/x\nP00  ERROR: [050]: unable to lock\n", "")
     assert _pgbackrest.complaint(done) == "P00  ERROR: [050]: unable to lock"
     assert _pgbackrest.complaint(Done(9, "", "")) == "exit code 9"
+
+
+SECOND: dict[str, Any] = {**FULL, "label": "20261122-050000F", "timestamp": {"start": 1795323600, "stop": 1795323660}}
+TWO = _pgbackrest.parse(answer(backup=[FULL, SECOND]), "langflow")
+LATER = 1795330000.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "backup_set", "label"),
+    [
+        ("latest", "", "", SECOND["label"]),
+        ("name", "before_import", FULL["label"], FULL["label"]),
+        # Between the two, and after both. The end of a backup is the first moment that it does not lead to.
+        ("time", "2026-11-22 04:00:00+00", "", FULL["label"]),
+        ("time", "2026-11-22T06:00:00.5+01:00", "", FULL["label"]),
+        ("time", "2026-11-22 05:01:00Z", "", FULL["label"]),
+        ("time", "2026-11-22 05:01:01Z", "", SECOND["label"]),
+        ("time", "2026-11-22 06:01:01Z", FULL["label"], FULL["label"]),
+    ],
+)
+def test_a_restore_begins_with_the_newest_backup_that_leads_there(
+    kind: str, target: str, backup_set: str, label: str
+) -> None:
+    assert TWO.begin(kind, target, backup_set, now=LATER).label == label
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "backup_set", "told"),
+    [
+        ("time", "2026-11-22 03:41:00+00", "", "oldest backup 20261122-034120F (2026-11-22T03:41:21Z)"),
+        ("time", "2026-11-22 04:00:00+00", SECOND["label"], "backup 20261122-050000F (2026-11-22T05:01:00Z)"),
+        ("time", "2026-11-23 04:00:00+00", "", "has not come yet"),
+        ("time", "2026-11-22 25:00:00+00", "", "is not a time"),
+        ("time", "2026-11-22 04:00:00", "", "with a zone"),
+        ("latest", "", "20200101-000000F", "only 20261122-034120F, 20261122-050000F"),
+    ],
+)
+def test_a_target_that_no_backup_leads_to_is_refused(kind: str, target: str, backup_set: str, told: str) -> None:
+    with pytest.raises(_pgbackrest.BackupError) as refused:
+        TWO.begin(kind, target, backup_set, now=LATER)
+    assert told in str(refused.value)
+
+
+def test_an_empty_repository_leads_nowhere() -> None:
+    with pytest.raises(_pgbackrest.BackupError, match="has no backup"):
+        _pgbackrest.parse(answer(code=2, backup=[]), "langflow").begin("latest")

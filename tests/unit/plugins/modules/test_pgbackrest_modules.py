@@ -110,6 +110,19 @@ def test_a_repository_that_cannot_be_read_is_a_failure(fake: Fake, run_module: A
     assert "passphrase" in result["msg"]
 
 
+def test_a_time_before_the_oldest_backup_is_refused_before_anything_is_done(fake: Fake, run_module: Any) -> None:
+    fake.does(info=entry("20261122-034120F"))
+    given = {"stanza": "langflow", "type": "time", "target": "1970-01-01 00:00:05+00"}
+    result = run_module(pgbackrest_info, given)
+    assert result["failed"]
+    assert "before the end of the oldest backup 20261122-034120F" in result["msg"]
+    result = run_module(pgbackrest_info, {**given, "target": "1970-01-01 00:00:13+00"})
+    assert result["begin"]["label"] == "20261122-034120F"
+    # Without a wish, an empty repository is an answer and no failure.
+    fake.does(info=entry(code=2))
+    assert run_module(pgbackrest_info, {"stanza": "langflow"})["begin"] == {}
+
+
 def test_check_mode_on_a_bare_host_finds_nothing(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert not run_module(pgbackrest_info, {"stanza": "x"}, check=True)["exists"]
@@ -125,6 +138,18 @@ def test_a_stanza_is_created_once_and_then_proven(fake: Fake, run_module: Any) -
     fake.does(info=entry(code=2))
     assert not run_module(pgbackrest_stanza, {"stanza": "langflow"})["changed"]
     assert fake.commands[3:] == ["info"]
+
+
+def test_a_server_that_archives_in_vain_does_not_keep_the_stanza_from_being_created(
+    fake: Fake, run_module: Any
+) -> None:
+    locked = {"code": 50, "out": "P00  ERROR: [050]: unable to acquire lock on file"}
+    fake.does(**{"info": entry(code=1), "stanza-create": {**locked, "then": {"stanza-create": {}}}})
+    assert run_module(pgbackrest_stanza, {"stanza": "langflow"})["created"]
+    assert fake.commands == ["info", "stanza-create", "stanza-create", "check"]
+    # It does not wait for ever.
+    fake.does(**{"info": entry(code=1), "stanza-create": locked})
+    assert "unable to acquire lock" in run_module(pgbackrest_stanza, {"stanza": "langflow", "timeout": 0.6})["msg"]
 
 
 def test_a_stanza_is_not_created_in_check_mode(fake: Fake, run_module: Any) -> None:
