@@ -47,12 +47,12 @@ ssh: ## Open a shell on a host: make ssh HOST=app1
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: bootstrap ## Everything that a change must pass: lint, unit, sanity, the default Molecule scenario
-	@tools/phases lint unit sanity molecule
+test: bootstrap ## Everything that a change must pass: lint, unit, sanity, the Molecule scenarios of the whole cluster and of the data tier
+	@tools/phases lint unit sanity molecule molecule-data
 
 .PHONY: test-all
-test-all: bootstrap ## `make test`, the collection as an artifact, and the scenarios on one host, with two load balancers, with a data cluster
-	@tools/phases lint unit sanity build molecule molecule-single molecule-edge molecule-data
+test-all: bootstrap ## `make test`, the collection as an artifact, and the scenarios on one host and with two load balancers
+	@tools/phases lint unit sanity build molecule molecule-data molecule-single molecule-edge
 
 .PHONY: lint
 lint: bootstrap ## yamllint, ansible-lint (profile production), ruff, mypy
@@ -109,8 +109,21 @@ drill-rolling: bootstrap ## Change a live cluster under load, and break it on pu
 	@tools/lab engine
 	python -m tools.drills rolling $(DRILL)
 
+# REPEAT=30: so many faults of each kind instead of 10 or 3.
+.PHONY: drill-data
+drill-data: bootstrap ## Kill, cut off and restore what Langflow's data lives on, under a ledger (DRILL=0..7, REPEAT=n)
+	@tools/lab engine
+	python -m tools.drills data $(DRILL) $(addprefix --repeat ,$(REPEAT))
+
+.PHONY: drill-encryption
+drill-encryption: bootstrap ## Encryption at rest on an emulated machine with disks of its own
+	@python -m tools.drills.encryption
+
 .PHONY: drill
-drill: drill-rolling ## All drills
+drill: bootstrap ## All drills, one tier after the other
+	@status=0
+	for tier in drill-rolling drill-data drill-encryption; do $(MAKE) $$tier || status=1; done
+	exit $$status
 
 # --- the artifact and the pages ---------------------------------------------------------------------------------------
 
@@ -130,6 +143,7 @@ docs-site: bootstrap ## Build docs/ and the plugin pages as one HTML site
 lock: bootstrap ## Renew the locked development requirements
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" requirements-dev.in -o requirements-dev.txt
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" molecule/lab/files/s3-standin.in -o molecule/lab/files/s3-standin.txt
+	roles/celery/files/flowfleet_tasks/lock.sh
 
 .PHONY: clean
 clean: ## Remove caches and reports; the lab stays

@@ -34,6 +34,14 @@ class EtcdError(Exception):
     """The cluster cannot be asked, or does not do what it is told."""
 
 
+class NotEnabled(EtcdError):
+    """The cluster asks nobody for a password yet."""
+
+
+class Refused(EtcdError):
+    """There is no such user, or its password is another one."""
+
+
 def url(address: str, port: int, path: str = "") -> str:
     """An address of a member."""
     return f"https://{f'[{address}]' if ':' in address else address}:{port}{path}"
@@ -120,8 +128,27 @@ class Cluster:
                 continue
             if answer.good:
                 return answer.json()
+            # What the cluster has decided is the same through every host.
+            if "authentication is not enabled" in answer.text:
+                raise NotEnabled(answer.shown())
+            if "invalid user ID or password" in answer.text:
+                raise Refused(answer.shown())
             problems.append(f"{host['name']}: status {answer.status}: {answer.shown()}")
         raise EtcdError("; ".join(problems) or "no host to ask")
+
+    def login(self, name: str, password: str) -> str:
+        """What the cluster gives a user to be known by."""
+        return str(self.change("/v3/auth/authenticate", {"name": name, "password": password})["token"])
+
+    def known_as(self, name: str, password: str) -> Cluster:
+        """The same cluster, asked as a user; asked without any while it wants no password."""
+        if not password:
+            return self
+        try:
+            token = self.login(name, password)
+        except NotEnabled:
+            return self
+        return dataclasses.replace(self, access=dataclasses.replace(self.access, token=token))
 
     def remove(self, member: Member) -> None:
         """Give up a member and its data."""

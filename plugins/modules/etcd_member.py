@@ -33,6 +33,10 @@ options:
   peer_url:
     description: Where other members reach it. Needed unless O(state=absent).
     type: str
+  root_password:
+    description: Password of the user C(root) of etcd. Needed once the cluster asks for passwords.
+    type: str
+    default: ""
   state:
     description:
       - V(present) announces the member if the cluster does not know it.
@@ -84,6 +88,7 @@ def main() -> None:
             **TLS_OPTIONS,
             "name": {"type": "str", "required": True},
             "peer_url": {"type": "str"},
+            "root_password": {"type": "str", "default": "", "no_log": True},
             "state": {"type": "str", "choices": ["present", "absent", "renewed"], "default": "present"},
         },
         required_if=[("state", "present", ["peer_url"]), ("state", "renewed", ["peer_url"])],
@@ -101,7 +106,8 @@ def main() -> None:
     actions = [f"remove {member.id}"] if give_up and member is not None else []
     actions += [f"add {params['peer_url']}"] if announce else []
     try:
-        if not module.check_mode:
+        if actions and not module.check_mode:
+            cluster = cluster.known_as("root", params["root_password"])
             if give_up and member is not None:
                 cluster.remove(member)
             if announce:

@@ -22,6 +22,13 @@ RESULTS = ROOT / ".lab/drills"
 COLLECTIONS = Path(os.environ.get("ANSIBLE_COLLECTIONS_PATH") or ROOT / ".cache/collections")
 # Reading with a scope that is too narrow would find yesterday's `ansible`.
 BIN = ROOT / ".venv/bin"
+# What only a lab with a database cluster has: name, group of a host, and what tells the version.
+CLUSTERED = [
+    ("patroni", "postgresql", "patroni", "--version"),
+    ("etcd", "etcd", "etcd", "--version"),
+    ("redis", "redis", "redis-server", "--version"),
+    ("haproxy", "langflow", "haproxy", "-v"),
+]
 CORE = re.compile(r"ansible-playbook \[core ([^\]]+)\]")
 
 
@@ -227,6 +234,8 @@ class Lab:
     """The hosts of a Molecule scenario."""
 
     scenario: str
+    # How often a drill does what it does again and again; 0: as often as it thinks right.
+    repeat: int = 0
     inventory: Path = field(init=False)
     groups: dict[str, list[str]] = field(init=False, default_factory=dict)
     addresses: dict[str, str] = field(init=False, default_factory=dict)
@@ -410,6 +419,11 @@ class Lab:
                 for name in self.balancers
             },
             "postgresql": first(self.inside(self.data, "psql", "--version", check=False), r"(\d+\.\d+)"),
+            **{
+                name: first(self.inside(self.groups[group][0], *argv, check=False), r"(\d+\.\d+[.\d]*)")
+                for name, group, *argv in CLUSTERED
+                if self.groups.get("etcd")
+            },
             "systems": {
                 name: first(self.inside(name, "cat", "/etc/os-release", check=False), r'PRETTY_NAME="([^"]+)"')
                 for name in sorted(self.addresses)

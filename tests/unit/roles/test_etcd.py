@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rendering import Role
+from rendering import ROLES, Role
 
 FACTS = {
     "distribution": "Debian",
@@ -71,12 +71,24 @@ def test_a_member_with_data_is_only_started() -> None:
 
 def test_everybody_shows_a_certificate() -> None:
     found = environment()
-    assert found["ETCD_CLIENT_CERT_AUTH"] == found["ETCD_PEER_CLIENT_CERT_AUTH"] == "true"
+    assert found["ETCD_TRUSTED_CA_FILE"] == found["ETCD_PEER_TRUSTED_CA_FILE"] == "/run/credentials/etcd.service/ca.crt"
+    assert found["ETCD_PEER_CLIENT_CERT_AUTH"] == "true"
+    # A name in a certificate is no user: there is a certificate for each service of the fleet.
+    assert found["ETCD_CLIENT_CERT_AUTH"] == "false"
     assert found["ETCD_PEER_CERT_ALLOWED_HOSTNAME"] == "etcd-peer.internal"
     for name, value in found.items():
         if name.endswith("_URLS") and "METRICS" not in name:
             assert all(url.startswith("https://") for url in value.split(","))
     assert found["ETCD_LISTEN_METRICS_URLS"].startswith("http://127.0.0.1:")
+
+
+def test_patroni_is_let_in_below_its_own_keys_with_the_password_that_it_has() -> None:
+    user, patroni = role().variables["etcd_users"][0], Role("postgresql", FACTS)
+    template = (ROLES / "postgresql/templates/patroni.yml.j2").read_text(encoding="utf-8")
+    assert f"\nnamespace: {user['prefix']}\n" in template
+    assert patroni.variables["postgresql_etcd_user"] == user["name"]
+    for text in (user["password"], patroni.variables["postgresql_etcd_password"]):
+        assert "'flowfleet.langflow.secret', 'etcd_patroni_password'" in text
 
 
 def test_addresses_of_version_6_are_bracketed() -> None:

@@ -211,6 +211,7 @@ CLUSTER: dict[str, Any] = {
     "postgresql_patroni_password": "rest-password",
     "postgresql_replication_password": "replication-password",
     "postgresql_rewind_password": "rewind-password",
+    "postgresql_etcd_password": "etcd-password",
     "__postgresql_watchdog_found": False,
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.flowfleet.langflow.plugins.modules import (
+    etcd_auth,
     etcd_cluster_info,
     etcd_member,
     patroni_cluster_info,
@@ -379,3 +380,173 @@ def test_what_etcd_refuses_fails(run_module: Any, api: FakeApi, etcd: dict[str, 
     api.on_write = lambda _path, _body: (400, "re-configuration failed due to not enough started members")
     result = run_module(etcd_member, {**etcd, "name": "c", "peer_url": "https://192.0.2.3:2380"})
     assert "not enough started members" in result["msg"]
+
+
+class FakeStore:
+    """As much of etcd's users and roles as its JSON interface shows."""
+
+    def __init__(self, api: FakeApi) -> None:
+        self.enabled = False
+        self.users: dict[str, dict[str, Any]] = {}
+        self.roles: dict[str, list[dict[str, str]]] = {}
+        self.api = api
+        api.on_write = self.call
+
+    def call(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
+        # Whoever asks has to be known, once somebody has to be.
+        login = self.api.told[-1][3]
+        if path == "/v3/auth/authenticate":
+            if not self.enabled:
+                return 400, '{"error": "etcdserver: authentication is not enabled"}'
+            if self.users.get(body["name"], {}).get("password") != body["password"]:
+                return 400, '{"error": "etcdserver: authentication failed, invalid user ID or password"}'
+            return 200, json.dumps({"token": f"token-of-{body['name']}"})
+        if self.enabled and login != "token-of-root":
+            return 400, '{"error": "etcdserver: user name is empty"}'
+        answer = getattr(self, path.removeprefix("/v3/").replace("/", "_"))(body)
+        return 200, json.dumps(answer or {})
+
+    def auth_user_list(self, _body: Any) -> Any:
+        return {"users": list(self.users)} if self.users else {}
+
+    def auth_role_list(self, _body: Any) -> Any:
+        return {"roles": list(self.roles)} if self.roles else {}
+
+    def auth_user_add(self, body: Any) -> None:
+        assert body["name"] not in self.users
+        self.users[body["name"]] = {"password": body["password"], "roles": []}
+
+    def auth_user_changepw(self, body: Any) -> None:
+        self.users[body["name"]]["password"] = body["password"]
+
+    def auth_user_get(self, body: Any) -> Any:
+        return {"roles": self.users[body["name"]]["roles"]}
+
+    def auth_user_grant(self, body: Any) -> None:
+        assert body["role"] in self.roles
+        self.users[body["user"]]["roles"].append(body["role"])
+
+    def auth_user_revoke(self, body: Any) -> None:
+        self.users[body["name"]]["roles"].remove(body["role"])
+
+    def auth_role_add(self, body: Any) -> None:
+        assert body["name"] not in self.roles
+        self.roles[body["name"]] = []
+
+    def auth_role_get(self, body: Any) -> Any:
+        return {"perm": self.roles[body["role"]]}
+
+    def auth_role_grant(self, body: Any) -> None:
+        self.roles[body["name"]].append(body["perm"])
+
+    def auth_role_revoke(self, body: Any) -> None:
+        where = {"key": body["key"], "range_end": body["range_end"]}
+        self.roles[body["role"]] = [one for one in self.roles[body["role"]] if not where.items() <= one.items()]
+
+    def auth_enable(self, _body: Any) -> None:
+        assert self.users["root"]["roles"] == ["root"]
+        self.enabled = True
+
+    def cluster_member_add(self, _body: Any) -> None:
+        """Only root gets here."""
+
+
+@pytest.fixture
+def store(api: FakeApi) -> FakeStore:
+    return FakeStore(api)
+
+
+@pytest.fixture
+def logins(etcd: dict[str, Any]) -> dict[str, Any]:
+    users = [{"name": "patroni", "password": "patronis-password", "prefix": "/flowfleet/"}]
+    return {**etcd, "root_password": "roots-password", "users": users}
+
+
+BELOW = {
+    "permType": "READWRITE",
+    "key": base64.b64encode(b"/flowfleet/").decode(),
+    "range_end": base64.b64encode(b"/flowfleet0").decode(),
+}
+
+
+def test_etcd_asks_for_passwords_and_knows_whom_it_lets_in(
+    run_module: Any, store: FakeStore, logins: dict[str, Any]
+) -> None:
+    predicted = run_module(etcd_auth, logins, check=True)
+    assert predicted["changed"]
+    assert not store.users
+    result = run_module(etcd_auth, logins)
+    assert (result["changed"], result["enabled"]) == (True, True)
+    assert result["actions"] == predicted["actions"]
+    assert "password" not in str(result["actions"]).replace("set the password", "")
+    assert store.enabled
+    assert store.users == {
+        "patroni": {"password": "patronis-password", "roles": ["patroni"]},
+        "root": {"password": "roots-password", "roles": ["root"]},
+    }
+    assert store.roles == {"patroni": [BELOW], "root": []}
+    again = run_module(etcd_auth, logins)
+    assert (again["changed"], again["actions"], again["enabled"]) == (False, [], True)
+
+
+def test_an_etcd_whose_clients_are_not_ready_is_left_alone(
+    run_module: Any, store: FakeStore, logins: dict[str, Any]
+) -> None:
+    result = run_module(etcd_auth, {**logins, "enable": False})
+    assert (result["changed"], result["enabled"]) == (False, False)
+    assert not store.users
+
+
+def test_what_was_begun_is_brought_to_its_end(run_module: Any, store: FakeStore, logins: dict[str, Any]) -> None:
+    """A run that was killed has left users with other passwords, and nobody asks for them yet."""
+    store.users = {name: {"password": "old", "roles": []} for name in ("root", "patroni")}
+    store.roles = {"patroni": []}
+    run_module(etcd_auth, logins)
+    assert store.enabled
+    assert store.users["root"] == {"password": "roots-password", "roles": ["root"]}
+    assert store.users["patroni"] == {"password": "patronis-password", "roles": ["patroni"]}
+
+
+def test_what_somebody_changed_is_put_right(run_module: Any, store: FakeStore, logins: dict[str, Any]) -> None:
+    run_module(etcd_auth, logins)
+    store.users["patroni"] = {"password": "another", "roles": ["root", "patroni"]}
+    everything = {"permType": "READWRITE", "key": "AA==", "range_end": "AA=="}
+    store.roles["patroni"].append(everything)
+    result = run_module(etcd_auth, {**logins, "enable": False})
+    assert result["actions"] == [
+        "take a permission from role patroni",
+        "set the password of patroni",
+        "take the role root from patroni",
+    ]
+    assert store.users["patroni"] == {"password": "patronis-password", "roles": ["patroni"]}
+    assert store.roles["patroni"] == [BELOW]
+
+
+def test_another_password_of_root_is_said_and_not_shown(
+    run_module: Any, store: FakeStore, logins: dict[str, Any]
+) -> None:
+    run_module(etcd_auth, logins)
+    store.users["root"] = {**store.users["root"], "password": "another"}
+    result = run_module(etcd_auth, logins)
+    assert "another password of its user root" in result["msg"]
+    assert "roots-password" not in str({key: value for key, value in result.items() if key != "invocation"})
+
+
+def test_an_empty_prefix_would_be_every_key(run_module: Any, store: FakeStore, logins: dict[str, Any]) -> None:
+    logins["users"][0]["prefix"] = ""
+    assert "must not be empty" in run_module(etcd_auth, logins)["msg"]
+    assert not store.enabled
+
+
+def test_members_are_changed_by_root_alone(
+    run_module: Any, store: FakeStore, etcd: dict[str, Any], logins: dict[str, Any]
+) -> None:
+    run_module(etcd_auth, logins)
+    arguments = {**etcd, "name": "c", "peer_url": "https://192.0.2.3:2380"}
+    assert "user name is empty" in run_module(etcd_member, arguments)["msg"]
+    assert run_module(etcd_member, {**arguments, "root_password": "roots-password"})["changed"]
+
+
+def test_members_are_changed_while_nobody_is_asked(run_module: Any, store: FakeStore, etcd: dict[str, Any]) -> None:
+    arguments = {**etcd, "name": "c", "peer_url": "https://192.0.2.3:2380", "root_password": "roots-password"}
+    assert run_module(etcd_member, arguments)["changed"]
