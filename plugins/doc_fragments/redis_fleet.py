@@ -26,6 +26,20 @@ options:
         description: IP address that servers and sentinels know it by. Its certificate has to bear it.
         type: str
         required: true
+  instances:
+    description: The instances that are meant. The sentinels know the master of each by its name.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the instance.
+        type: str
+        required: true
+      port:
+        description: Its TLS port.
+        type: int
+        required: true
   sentinel_port:
     description: TLS port of the sentinels.
     type: int

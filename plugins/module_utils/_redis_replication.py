@@ -33,6 +33,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "required": True,
         "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
     },
+    "instances": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {"name": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
+    },
     "sentinel_port": {"type": "int", "default": 26379},
     "user": {"type": "str", "default": "admin"},
     "password": {"type": "str", "required": True, "no_log": True},
@@ -41,12 +47,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "interval": {"type": "float", "default": 0.5},
     "request_timeout": {"type": "float", "default": 3.0},
     "max_lag_bytes": {"type": "int", "default": 1048576},
-}
-INSTANCES: dict[str, Any] = {
-    "type": "list",
-    "elements": "dict",
-    "required": True,
-    "options": {"name": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
 }
 
 
@@ -98,6 +98,11 @@ def make_fleet(params: Mapping[str, Any]) -> Fleet:
         request_timeout=params["request_timeout"],
         max_lag_bytes=params["max_lag_bytes"],
     )
+
+
+def ports(params: Mapping[str, Any]) -> dict[str, int]:
+    """The instances that the options of a module name, and their ports."""
+    return {instance["name"]: instance["port"] for instance in params["instances"]}
 
 
 @dataclasses.dataclass

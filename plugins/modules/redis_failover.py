@@ -28,20 +28,6 @@ attributes:
   platform:
     platforms: posix
 options:
-  instances:
-    description: The instances to hand over. The sentinels know the master of each by this name.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the instance.
-        type: str
-        required: true
-      port:
-        description: Its TLS port.
-        type: int
-        required: true
   host:
     description: Name of the host in O(hosts) that shall not be a master.
     type: str
@@ -90,7 +76,6 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._redis import R
 
 SPEC: dict[str, dict[str, Any]] = {
     **replication.OPTIONS,
-    "instances": replication.INSTANCES,
     "host": {"type": "str", "required": True},
 }
 
@@ -99,7 +84,7 @@ def main() -> None:
     """Take the arguments, do the work, tell the result."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     params = module.params
-    instances = {instance["name"]: instance["port"] for instance in params["instances"]}
+    instances = replication.ports(params)
     host = params["host"]
     began = time.monotonic()
     before: dict[str, str] = {}

@@ -29,20 +29,6 @@ attributes:
   platform:
     platforms: posix
 options:
-  instances:
-    description: The instances to look at. The sentinels know the master of each by this name.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the instance.
-        type: str
-        required: true
-      port:
-        description: Its TLS port.
-        type: int
-        required: true
   wait:
     description: Whether to wait until all is settled, and to fail when it is not in time.
     type: bool
@@ -103,7 +89,6 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._probe import C
 
 SPEC: dict[str, dict[str, Any]] = {
     **replication.OPTIONS,
-    "instances": replication.INSTANCES,
     "wait": {"type": "bool", "default": False},
     "without": {"type": "list", "elements": "str", "default": []},
 }
@@ -113,7 +98,7 @@ def main() -> None:
     """Take the arguments, look, tell the result."""
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     params = module.params
-    instances = {instance["name"]: instance["port"] for instance in params["instances"]}
+    instances = replication.ports(params)
     waits = params["wait"] and not module.check_mode
     try:
         fleet = replication.make_fleet(params)

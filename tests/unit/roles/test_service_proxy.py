@@ -13,7 +13,6 @@ import subprocess
 from typing import Any
 
 import pytest
-import yaml
 from rendering import Role
 
 HOSTS = [{"name": f"data{number}", "address": f"192.0.2.3{number}"} for number in (1, 2, 3)]
@@ -98,6 +97,14 @@ def test_the_primary_is_what_patroni_says() -> None:
     assert lines[-1].startswith("server data2 192.0.2.32:5432 check")
 
 
+def test_no_session_waits_for_a_second_try() -> None:
+    """One that waits when its server is marked down is never ended towards the client."""
+    lines = config(**HA)["defaults"]
+    assert "retries 0" in lines
+    # Longer than the second after which a lost packet is sent again.
+    assert "timeout connect 1500ms" in lines
+
+
 def test_a_redis_master_needs_its_own_word_and_that_of_most_sentinels() -> None:
     found = config(**HA)
     lines = found["backend queue-data3"]
@@ -171,14 +178,12 @@ def test_the_password_is_in_one_secret_file() -> None:
 
 
 def test_a_changed_configuration_is_reloaded() -> None:
-    made = role()
-    tasks = yaml.safe_load((made.path / "tasks/service.yml").read_text(encoding="utf-8"))
-    units = [task["flowfleet.langflow.rolling_restart"] for task in tasks]
-    assert [(unit["apply"], made.value(unit["watch"][0])) for unit in units] == [
-        ("restart", "/usr/sbin/haproxy"),
-        ("reload", "/etc/flowfleet/service-proxy/haproxy.cfg"),
+    units = role().value("{{ __service_proxy_service.units }}")
+    assert [(unit["unit"], unit["apply"], unit["watch"][0]) for unit in units] == [
+        ("service-proxy.service", "restart", "/usr/sbin/haproxy"),
+        ("service-proxy.service", "reload", "/etc/flowfleet/service-proxy/haproxy.cfg"),
     ]
-    assert made.value(units[1]["gate"]["url"]) == "http://127.0.0.1:18405/ready"
+    assert units[1]["gate"]["url"] == "http://127.0.0.1:18405/ready"
 
 
 def test_what_is_right_is_not_refused() -> None:
