@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -73,10 +74,12 @@ def mount_point(path: str, text: str) -> dict[str, Any]:
     }
 
 
-def is_blank(path: str, size: int, head: int = HEAD, tail: int = TAIL) -> bool:
-    """Whether the begin and the end of a device are all zeros."""
+def is_blank(path: str, size: int, start: int = 0) -> bool:
+    """Whether the begin and the end of a device are all zeros; I(start) is where its begin is."""
     with open(path, "rb") as stream:
-        for begin, end in ((0, min(head, size)), (max(0, size - tail), size)):
+        # What was written through a device built on this one is not in this one's cache.
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        for begin, end in ((start, min(start + HEAD, size)), (max(start, size - TAIL), size)):
             stream.seek(begin)
             while chunk := stream.read(min(CHUNK, end - stream.tell())):
                 if chunk.count(0) != len(chunk):
@@ -92,7 +95,12 @@ def signatures(path: str, run: Run) -> list[dict[str, Any]]:
     return list(json.loads(done.out or '{"signatures": []}')["signatures"]) if done.out else []
 
 
-def luks(path: str, found: Sequence[dict[str, Any]], run: Run) -> dict[str, Any]:
+def unused(path: str, size: int, segments: Sequence[dict[str, Any]]) -> bool:
+    """Whether nothing was ever written into a LUKS volume: whatever is, is no zero on the device."""
+    return len(segments) == 1 and is_blank(path, size, int(segments[0]["offset"]))
+
+
+def luks(path: str, size: int, found: Sequence[dict[str, Any]], run: Run) -> dict[str, Any]:
     """The LUKS header, without anything that is secret; empty when there is none."""
     header = next((item for item in found if item.get("type") == "crypto_LUKS"), None)
     if header is None:
@@ -103,6 +111,8 @@ def luks(path: str, found: Sequence[dict[str, Any]], run: Run) -> dict[str, Any]
         "version": None,
         "keyslots": [],
         "tokens": [],
+        "digest": None,
+        "unused": False,
     }
     try:
         done = run(["cryptsetup", "luksDump", "--dump-json-metadata", path])
@@ -117,6 +127,8 @@ def luks(path: str, found: Sequence[dict[str, Any]], run: Run) -> dict[str, Any]
         "version": 2,
         "keyslots": sorted(int(number) for number in data.get("keyslots", {})),
         "tokens": sorted(str(token.get("type")) for token in data.get("tokens", {}).values()),
+        "digest": hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest(),
+        "unused": unused(path, size, list(data.get("segments", {}).values())),
     }
 
 
@@ -148,7 +160,7 @@ def describe(real: str, number: str, run: Run, paths: Paths) -> dict[str, Any]:
         "exists": True,
         "size": size,
         "signatures": [{name: item.get(name) for name in ("type", "label", "uuid")} for item in found],
-        "luks": luks(real, found, run),
+        "luks": luks(real, size, found, run),
         # Without a signature the contents decide: data without a known header is data too.
         "blank": not found and is_blank(real, size),
         "holders": holders,

@@ -82,9 +82,19 @@ devices:
       type: list
       elements: dict
     luks:
-      description: C(uuid), C(label), C(version), C(keyslots) and types of C(tokens). Empty if there is no LUKS header.
+      description:
+        - Empty if there is no LUKS header, otherwise C(uuid), C(label), C(version), C(keyslots) and types of C(tokens).
+        - C(digest) changes with whatever is changed in the header, so also when one key takes the place of another one.
+        - C(unused) tells whether nothing was ever written into the volume, not even a file system.
       type: dict
-      sample: {uuid: 0f5c5a5e-3a4f-4a53-8c61-0d4ab6a1e4b2, label: pgdata, version: 2, keyslots: [0], tokens: [clevis]}
+      sample:
+        uuid: 0f5c5a5e-3a4f-4a53-8c61-0d4ab6a1e4b2
+        label: pgdata
+        version: 2
+        keyslots: [0]
+        tokens: [clevis]
+        digest: 8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4
+        unused: false
     blank:
       description: Whether there is no signature and nothing but zeros at its begin and at its end.
       type: bool

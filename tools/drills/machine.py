@@ -130,6 +130,8 @@ class Machine:
     folder: Path
     disks: Sequence[Path]
     memory: int = 1536
+    # A folder that keeps what an emulated TPM knows. None: the machine has no TPM.
+    tpm: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     port: int = field(init=False, default=0)
 
@@ -163,7 +165,7 @@ class Machine:
             "-kernel", str(self.base / "vmlinuz"), "-initrd", str(self.base / "initrd.img"),
             "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=5", *drives,
             "-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=n0",
-            "-device", "virtio-rng-pci",
+            "-device", "virtio-rng-pci", *self.tpm_options(),
         ]  # fmt: skip
         with (self.folder / "console.log").open("ab") as console:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
@@ -173,6 +175,19 @@ class Machine:
                 raise DrillError(f"the machine did not start; see {os.path.relpath(self.folder, ROOT)}/console.log")
             time.sleep(2)
         say(f"the machine is up after {time.monotonic() - began:.0f} s")
+
+    def tpm_options(self) -> list[str]:
+        """Start the emulated TPM, which ends with the machine, and give the options that connect it."""
+        if self.tpm is None:
+            return []
+        need("swtpm", "swtpm")
+        self.tpm.mkdir(exist_ok=True)
+        control = self.folder / "tpm.sock"
+        state, log = f"dir={self.tpm}", f"file={self.folder / 'tpm.log'}"
+        call("swtpm", "socket", "--tpm2", "--tpmstate", state, "--ctrl", f"type=unixio,path={control}", "--log", log,
+             "--terminate", "--daemon")  # fmt: skip
+        return ["-chardev", f"socket,id=tpm,path={control}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
+                "-device", "tpm-tis,tpmdev=tpm0"]  # fmt: skip
 
     def ssh(self, command: str, check: bool = True, timeout: float = 600) -> str:
         """What a command prints."""

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _block_device as blocks
@@ -103,11 +104,56 @@ def test_users_of_a_device(disk: Path, kernel: blocks.Paths) -> None:
     assert found["swap"]
 
 
-def test_luks_header(disk: Path, kernel: blocks.Paths) -> None:
-    metadata = {"keyslots": {"1": {}, "0": {}}, "tokens": {"0": {"type": "clevis", "keyslots": ["1"]}}}
+METADATA: dict[str, Any] = {
+    "keyslots": {"1": {"kdf": {"salt": "one"}}, "0": {"kdf": {"salt": "two"}}},
+    "tokens": {"0": {"type": "clevis", "keyslots": ["1"]}},
+    "segments": {"0": {"type": "crypt", "offset": str(blocks.HEAD), "size": "dynamic"}},
+}
+
+
+def header(disk: Path, kernel: blocks.Paths, metadata: dict[str, Any]) -> dict[str, Any]:
     run = tools({"wipefs": wipefs("crypto_LUKS", label="pgdata"), "cryptsetup": Done(0, json.dumps(metadata), "")})
-    found = blocks.describe(str(disk), "254:16", run, kernel)["luks"]
-    assert found == {"uuid": "u-1", "label": "pgdata", "version": 2, "keyslots": [0, 1], "tokens": ["clevis"]}
+    return dict(blocks.describe(str(disk), "254:16", run, kernel)["luks"])
+
+
+def test_luks_header(disk: Path, kernel: blocks.Paths) -> None:
+    found = header(disk, kernel, METADATA)
+    assert len(found.pop("digest")) == 64
+    assert found == {
+        "uuid": "u-1",
+        "label": "pgdata",
+        "version": 2,
+        "keyslots": [0, 1],
+        "tokens": ["clevis"],
+        "unused": True,
+    }
+
+
+def test_another_key_in_the_same_slot_is_another_header(disk: Path, kernel: blocks.Paths) -> None:
+    exchanged = {**METADATA, "keyslots": {**METADATA["keyslots"], "1": {"kdf": {"salt": "three"}}}}
+    before, same, after = (header(disk, kernel, data)["digest"] for data in (METADATA, METADATA, exchanged))
+    assert before == same != after
+
+
+@pytest.mark.parametrize(
+    ("offset", "wanted"),
+    [(0, True), (blocks.HEAD - 1, True), (blocks.HEAD, False), (blocks.HEAD + 1024, False), (SIZE - 1, False)],
+)
+def test_only_a_volume_that_was_never_written_to_is_unused(
+    disk: Path, kernel: blocks.Paths, offset: int, wanted: bool
+) -> None:
+    """The header itself, before the first segment, does not count."""
+    with disk.open("r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"\x01")
+    assert header(disk, kernel, METADATA)["unused"] is wanted
+
+
+@pytest.mark.parametrize("segments", [{}, {"0": {"offset": "0"}, "1": {"offset": "4096"}}])
+def test_a_volume_that_is_being_encrypted_anew_is_in_use(
+    disk: Path, kernel: blocks.Paths, segments: dict[str, Any]
+) -> None:
+    assert header(disk, kernel, {**METADATA, "segments": segments})["unused"] is False
 
 
 @pytest.mark.parametrize(("answer", "version"), [(CommandMissing("cryptsetup"), None), (Done(1, "", "not 2"), 1)])
@@ -117,6 +163,7 @@ def test_luks_header_without_details(
     run = tools({"wipefs": wipefs("crypto_LUKS"), "cryptsetup": answer})
     found = blocks.describe(str(disk), "254:16", run, kernel)["luks"]
     assert (found["version"], found["label"], found["keyslots"]) == (version, "", [])
+    assert found["unused"] is False
 
 
 def test_a_device_that_cannot_be_read(disk: Path, kernel: blocks.Paths) -> None:
