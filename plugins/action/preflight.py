@@ -28,6 +28,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight impo
     stand_in,
     summary,
 )
+from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight_data import data_lines, data_problems
 from ansible_collections.flowfleet.langflow.plugins.plugin_utils._fleet_variables import (
     RoleContract,
     collect,
@@ -37,7 +38,8 @@ from ansible_collections.flowfleet.langflow.plugins.plugin_utils._fleet_variable
 
 ROLES_DIRECTORY = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 STATE_VARIABLE = "__preflight_host"
-EXTRA_VARIABLES = ("ansible_host", STATE_VARIABLE)
+DATA_VARIABLE = "__preflight_data"
+EXTRA_VARIABLES = ("ansible_host", STATE_VARIABLE, DATA_VARIABLE)
 HOST_LISTS = {
     "loadbalancers": "langflow_fleet_lb_hosts",
     "langflow": "langflow_fleet_app_hosts",
@@ -45,6 +47,7 @@ HOST_LISTS = {
     "redis": "langflow_fleet_redis_hosts",
     "etcd": "langflow_fleet_etcd_hosts",
     "backup": "langflow_fleet_backup_hosts",
+    "celery": "langflow_fleet_celery_hosts",
 }
 
 
@@ -93,11 +96,14 @@ def build_fleet(
     empty = [HOST_LISTS[tier] for tier in TIERS if not tiers.get(tier)]
     variables, problems = collect(hosts, hostvars.raw_get, hostvars, roles, templar, EXTRA_VARIABLES, empty)
 
-    states = {
-        name: host.values[STATE_VARIABLE]["state"]
-        for name, host in variables.items()
-        if "state" in (host.values.get(STATE_VARIABLE) or {})
-    }
+    states, data = (
+        {
+            name: host.values[variable]["state"]
+            for name, host in variables.items()
+            if "state" in (host.values.get(variable) or {})
+        }
+        for variable in (STATE_VARIABLE, DATA_VARIABLE)
+    )
     fleet = Fleet(
         hosts={
             name: Host(
@@ -123,6 +129,7 @@ def build_fleet(
         environment=os.environ,
         ansible_version=ansible_version,
         operation=operation,
+        data=data,
         file_exists=lambda path: os.path.exists(resolve(path)),
         **role_data(roles_directory, load),
     )
@@ -161,11 +168,11 @@ class ActionModule(ActionBase):
             operation=arguments["operation"],
         )
         if arguments["step"] == "inventory":
-            problems = merged([*problems, *fleet_problems(fleet)])
+            problems = merged([*problems, *fleet_problems(fleet), *data_problems(fleet)])
             lines: list[str] = []
         else:
             # With facts, values are known that the first step could not compute.
-            problems = merged([*problems, *fleet_problems(fleet), *host_problems(fleet, states)])
+            problems = merged([*problems, *fleet_problems(fleet), *data_problems(fleet), *host_problems(fleet, states)])
             problems += [
                 Problem(
                     name,
@@ -175,7 +182,7 @@ class ActionModule(ActionBase):
                 for name in fleet.hosts
                 if name not in states and name in task_vars.get("ansible_play_hosts_all", ())
             ]
-            lines = summary(fleet, states, problems)
+            lines = [*summary(fleet, states, problems), *data_lines(fleet)]
         for line in lines:
             self._display.display(line)
         for problem in problems:

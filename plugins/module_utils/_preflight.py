@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _celery_plan
 from ansible_collections.flowfleet.langflow.plugins.module_utils._version_edges import (
     REFUSE,
     goes_back,
@@ -29,13 +30,14 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._version_edges 
     version_tuple,
 )
 
-LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP = TIERS = (
+LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY = TIERS = (
     "loadbalancers",
     "langflow",
     "postgresql",
     "redis",
     "etcd",
     "backup",
+    "celery",
 )
 # Without these there is no cluster; the others are wanted by a mode, or not at all.
 NEEDED_TIERS = (LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS)
@@ -167,6 +169,7 @@ class Fleet:
     ansible_version: str = "99"
     file_exists: Callable[[str], bool] = bool
     environment: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Mapping[str, t.Any]] = field(default_factory=dict)
 
     def tier(self, name: str) -> list[Host]:
         """Give the hosts of a tier."""
@@ -366,10 +369,16 @@ def listeners(host: Host) -> list[Listener]:
             take(variable, host.values.get(variable), "nginx.service")
     if LANGFLOW in host.tiers:
         take("langflow_port", host.values.get("langflow_port"), "langflow*.service")
-        if uses_proxy(host):
-            for _address, _port, variable in PROXIED:
-                take(variable, host.values.get(variable), "service-proxy.service")
-            take("service_proxy_local_port", host.values.get("service_proxy_local_port"), "service-proxy.service")
+        if uses_pooler(host):
+            take("pgbouncer_port", host.values.get("pgbouncer_port"), "langflow-pgbouncer.service")
+    if CELERY in host.tiers:
+        if host.values.get("celery_api_enabled") is not False:
+            take("celery_api_port", host.values.get("celery_api_port"), "celery-api.service")
+        take("celery_metrics_port", host.values.get("celery_metrics_port"), "celery*.service")
+    if {LANGFLOW, CELERY} & host.tiers and uses_proxy(host):
+        for _address, _port, variable in PROXIED:
+            take(variable, host.values.get(variable), "service-proxy.service")
+        take("service_proxy_local_port", host.values.get("service_proxy_local_port"), "service-proxy.service")
     if POSTGRESQL in host.tiers:
         take("postgresql_port", host.values.get("postgresql_port"), "postgresql*.service", "patroni.service")
         if host.text("postgresql_mode") == PATRONI:
@@ -398,6 +407,11 @@ def listeners(host: Host) -> list[Listener]:
 def uses_proxy(host: Host) -> bool:
     """Tell whether clients on this host reach the data through a proxy of their own."""
     return host.values.get("langflow_fleet_proxy") is True
+
+
+def uses_pooler(host: Host) -> bool:
+    """Tell whether Langflow on this host reaches the database through a pool of its own."""
+    return host.text("langflow_fleet_pgbouncer").lower() in ("true", "yes", "1", "on")
 
 
 def check_port_clashes(fleet: Fleet) -> Iterator[Problem]:
@@ -672,19 +686,11 @@ def check_wiring(fleet: Fleet) -> Iterator[Problem]:
                 yield Problem(variable, message, f"set {variable} to match {server_variable}", (host.name,))
 
 
-def check_connections(fleet: Fleet) -> Iterator[Problem]:
-    """All workers of all nodes together get the connections that they may open."""
-    names = ("langflow_workers", "langflow_db_pool_size", "langflow_db_max_overflow")
-    wanted = 0.0
-    for host in fleet.tier(LANGFLOW):
-        workers, pool, overflow = (host.number(name) or 0.0 for name in names)
-        wanted += workers * (pool + overflow + 2)
-    for host in fleet.tier(POSTGRESQL):
-        limit = host.number("postgresql_max_connections")
-        if limit is not None and wanted > limit:
-            message = f"the Langflow workers may open {wanted:g} connections and the server takes {limit:g}"
-            fix = "set langflow_workers in group all, where PostgreSQL sees it too, or lower langflow_db_pool_size"
-            yield Problem("postgresql_max_connections", message, fix, (host.name,))
+def check_celery(fleet: Fleet) -> Iterator[Problem]:
+    """Workers, queues, schedules and times of the tasks tier."""
+    for host in fleet.tier(CELERY):
+        for variable, message, fix in _celery_plan.problems(host.values):
+            yield Problem(variable, message, fix, (host.name,))
 
 
 def check_vector_extension(fleet: Fleet) -> Iterator[Problem]:
@@ -932,7 +938,8 @@ def check_host_disk(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Ite
     """A full disk in the middle of an installation is the worst moment to notice."""
     wanted = {"/var": 1024}
     if LANGFLOW in host.tiers and not state.get("release"):
-        wanted["/opt"] = 4096
+        root = host.text("langflow_root")
+        wanted[root if root in state["disk_free_mb"] else "/opt"] = 4096
     for path, megabytes in wanted.items():
         free = state["disk_free_mb"].get(path)
         if free is not None and free < megabytes:
@@ -1014,7 +1021,7 @@ FLEET_CHECKS: tuple[Callable[[Fleet], Iterable[Problem]], ...] = (
     check_redis_instances,
     check_eviction,
     check_wiring,
-    check_connections,
+    check_celery,
     check_vector_extension,
     check_service_memory,
     check_postgresql_version,

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+# The way to the server itself, where the service uses a connection pool.
+DIRECT = "FLOWFLEET_DIRECT_DATABASE_URL"
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
@@ -165,6 +167,9 @@ def main(
     if options.environment_file:
         known.update(read_environment_file(options.environment_file.read_text(encoding="utf-8")))
     url = known.get("LANGFLOW_DATABASE_URL", "")
+    if options.for_migration and known.get(DIRECT):
+        # A migration holds a lock for a session, and a pool may give the session's connection to another client.
+        url = os.environ["LANGFLOW_DATABASE_URL"] = known[DIRECT]
     if not url.startswith(("postgresql://", "postgresql+psycopg://")):
         say("LANGFLOW_DATABASE_URL is not set to a postgresql+psycopg:// address")
         return EX_CONFIG

@@ -50,6 +50,7 @@ def judge(
     """Judge an inventory or, with `states`, the hosts as they were measured."""
     from ansible_collections.flowfleet.langflow.plugins.action.preflight import build_fleet
     from ansible_collections.flowfleet.langflow.plugins.module_utils import _preflight as rules
+    from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight_data import data_problems
 
     loader = DataLoader()
     loader.set_basedir(str(ROOT / "playbooks"))
@@ -58,6 +59,8 @@ def judge(
     for name, state in (states or {}).items():
         variables.set_host_facts(name, state["facts"])
         variables.set_nonpersistent_facts(name, {"__preflight_host": {"state": state["state"]}})
+        if "data" in state:
+            variables.set_nonpersistent_facts(name, {"__preflight_data": {"state": state["data"]}})
     groups = inventory.get_groups_dict()
     tier_roles, every_host = playbook_arguments()
     fleet, problems, measured = build_fleet(
@@ -72,7 +75,8 @@ def judge(
     )
     if ansible_version:
         fleet.ansible_version = ansible_version
-    problems = rules.merged([*problems, *rules.fleet_problems(fleet), *rules.host_problems(fleet, measured)])
+    found = [*rules.fleet_problems(fleet), *data_problems(fleet), *rules.host_problems(fleet, measured)]
+    problems = rules.merged([*problems, *found])
     return [
         {"subject": item.subject, "message": item.message, "fix": item.fix, "line": item.line()} for item in problems
     ]

@@ -25,6 +25,7 @@ CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "broken_inventories.yml").r
 ACCEPTED: list[dict[str, Any]] = yaml.safe_load((HERE / "accepted_inventories.yml").read_text(encoding="utf-8"))
 VALID: dict[str, Any] = yaml.safe_load((HERE / "valid_inventory.yml").read_text(encoding="utf-8"))
 STATE: dict[str, Any] = yaml.safe_load((HERE / "valid_states.yml").read_text(encoding="utf-8"))
+DATA: dict[str, Any] = yaml.safe_load((HERE / "valid_data.yml").read_text(encoding="utf-8"))
 SHIPPED = sorted(path.name for path in (ROOT / "inventories").iterdir() if path.is_dir())
 GOOD = "the valid inventory"
 
@@ -45,9 +46,15 @@ def overlay(base: Any, change: Any) -> Any:
     return result
 
 
-def states(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the measured state of every host, changed where the case says so."""
-    return {name: overlay(STATE, changes.get(name, {})) for name in {**VALID["all"]["hosts"], **changes}}
+def states(case: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give the measured state of every host, changed where the case says so; app1 has met servers of one's own."""
+    if not {"host", "measured"} & set(case):
+        return None
+    changes = case.get("host", {})
+    found = {name: overlay(STATE, changes.get(name, {})) for name in {**VALID["all"]["hosts"], **changes}}
+    if "measured" in case:
+        found["app1"] = {**found["app1"], "data": overlay(DATA, case["measured"])}
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +75,7 @@ def verdicts(environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
             "inventory": str(path),
             "ansible_version": case.get("ansible_version"),
             "operation": case.get("operation"),
-            "states": states(case["host"]) if "host" in case else None,
+            "states": states(case),
         }
     run = subprocess.run(
         [sys.executable, str(HERE / "judge.py")],
