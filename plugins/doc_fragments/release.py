@@ -21,13 +21,21 @@ options:
       - Id of the release. O(version), O(requirements) and O(python_version) together name one as well.
     type: str
   version:
-    description: Version of Langflow.
+    description: Version of Langflow, or of another program.
     type: str
   requirements:
     description: Hash-locked requirements file on the controller, searched like the source of a copied file.
     type: path
   requirements_sha256:
     description: Checksum of O(requirements). Filled in by the action plugin.
+    type: str
+  sources:
+    description:
+      - Directory on the controller with packages of Python that are part of the release as they are, beside what the
+        lock names. Searched like O(requirements). What is in it takes part in the id.
+    type: path
+  sources_sha256:
+    description: Checksum of O(sources). Filled in by the action plugin.
     type: str
   python_version:
     description: Version of Python that the release is for, for example V(3.13).

@@ -46,6 +46,7 @@ STREAM_TRIES = 3
 STREAM_GAP = 0.015
 SPREAD_INTERVAL = 0.1
 JOURNAL = "journal"
+TASKS = "/tasks/v1"
 LOG_TAIL = 64 * 1024 * 1024
 
 
@@ -195,6 +196,32 @@ def stream_flow(client: LangflowClient, report: Report, run_id: str, flow_id: st
             f"{len(events)} events came all at once ({gap * 1000:.1f} ms from first to last): something on the way"
             " collects the stream before it passes it on",
         )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def run_task(client: LangflowClient, report: Report, run_id: str, flow_id: str, deadline: float = 60) -> None:
+    """Let the tasks tier run the flow, and fetch what came of it."""
+    with report.step("run as task") as detail:
+        text = words(run_id, "task")
+        asked = {"flow": flow_id, "input": text, "session_id": f"{run_name(run_id)}-task"}
+        shown = client.call("POST", f"{TASKS}/runs", asked, expect=(202,))
+        until = time.monotonic() + deadline
+        while shown.get("state") in ("queued", "waiting", "running") and time.monotonic() < until:
+            shown = client.call("GET", f"{TASKS}/runs/{shown['id']}?wait=10")
+        if shown.get("state") != "succeeded":
+            raise ApiError("flow", f"the task is {shown.get('state')} after {deadline:g} s: {shown.get('error') or ''}")
+        result = client.call("GET", f"{TASKS}/runs/{shown['id']}/result")
+        if expected_output(text) not in _texts(result.get("result")):
+            raise ApiError("flow", "the result of the task is not the computed one")
+        detail.append("output as computed")
 
 
 def spread(client: LangflowClient, report: Report, count: int, sleep: Callable[[float], None] = time.sleep) -> None:

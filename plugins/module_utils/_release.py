@@ -1,7 +1,7 @@
 # Copyright (c) The flowfleet.langflow contributors
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
-"""Versioned, immutable Langflow releases: build, activate, prune, report. Standard library only."""
+"""Versioned, immutable releases of Python programs: build, activate, prune, report. Standard library only."""
 
 from __future__ import annotations
 
@@ -33,10 +33,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "version": {"type": "str"},
     "requirements": {"type": "path"},
     "requirements_sha256": {"type": "str"},
+    "sources": {"type": "path"},
+    "sources_sha256": {"type": "str"},
     "python_version": {"type": "str"},
     "snapshot": {"type": "path"},
 }
 _ARTIFACT_SUFFIXES = (".whl", ".tar.gz", ".zip")
+_BYPRODUCTS = {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 _WRITE_MODES = {"mode": 0o644, "dirs": 0o755}
 
 
@@ -80,6 +83,10 @@ class BuildPlan:
     uv_requirements: Path
     python: str
     python_version: str
+    package: str = "langflow-base"
+    schema: bool = True
+    sources: Path | None = None
+    sources_sha256: str | None = None
     index: str = ""
     ca_file: str = ""
     cache_dir: str = ""
@@ -88,10 +95,13 @@ class BuildPlan:
     timeout: int = 1800
 
 
-def release_id(version: str, lock_sha256: str, python_version: str) -> str:
-    """Name of a release: version, start of the lock's checksum, Python."""
+def release_id(version: str, lock_sha256: str, python_version: str, sources_sha256: str | None = None) -> str:
+    """Name of a release: version, start of a checksum of what is in it (the lock, and sources of its own), Python."""
     major, minor = python_version.split(".")[:2]
-    name = f"{version}-{lock_sha256[:8]}-py{major}{minor}"
+    content = lock_sha256
+    if sources_sha256:
+        content = hashlib.sha256(f"{lock_sha256} {sources_sha256}".encode()).hexdigest()
+    name = f"{version}-{content[:8]}-py{major}{minor}"
     if not ID_PATTERN.match(name):
         raise ReleaseError(f"cannot name a release from version {version!r} and Python {python_version!r}")
     return name
@@ -103,7 +113,9 @@ def named(params: Mapping[str, Any]) -> str | None:
     if not name and params["version"]:
         if not (params["python_version"] and params["requirements_sha256"]):
             raise ReleaseError("version needs requirements and python_version to name a release")
-        name = release_id(params["version"], params["requirements_sha256"], params["python_version"])
+        name = release_id(
+            params["version"], params["requirements_sha256"], params["python_version"], params["sources_sha256"]
+        )
     if name and not ID_PATTERN.match(name):
         raise ReleaseError(f"{name!r} is not the id of a release")
     return name or None
@@ -183,7 +195,7 @@ def describe(layout: Layout, name: str) -> dict[str, Any]:
         "installed": marker is not None,
         "active": active_id(layout) == name,
     }
-    for key in ("version", "schema_head", "build_seconds", "python", "lock_sha256"):
+    for key in ("version", "schema_head", "build_seconds", "python", "lock_sha256", "sources_sha256"):
         if marker and key in marker:
             described[key] = marker[key]
     return described
@@ -288,6 +300,37 @@ def unpack_wheelhouse(archive: Path, target: Path) -> int:
         return sum(keep(item.filename, opened.open(item)) for item in opened.infolist() if not item.is_dir())
 
 
+def pack_sources(directory: Path, archive: Path) -> str:
+    """Pack the files of C(directory), without caches; the checksum depends on their names and contents only."""
+    found = {path.relative_to(directory): path for path in directory.rglob("*") if path.is_file()}
+    files = {name.as_posix(): path for name, path in found.items() if not _BYPRODUCTS.intersection(name.parts)}
+    if not files:
+        raise ReleaseError(f"{directory} holds no file")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name)  # with a fixed date
+            entry.create_system = 3
+            entry.external_attr = 0o100644 << 16
+            packed.writestr(entry, files[name].read_bytes())
+    return file_sha256(archive)
+
+
+def unpack_sources(archive: Path, target: Path) -> list[str]:
+    """Put packed sources below C(target), where nothing of them may lie yet; return the names of the packages."""
+    with zipfile.ZipFile(archive) as packed:
+        names = [Path(item).parts for item in packed.namelist()]
+        if any(len(parts) < 2 or ".." in parts or parts[0].startswith(("/", ".")) for parts in names):
+            raise ReleaseError("the sources must be packages, each in a directory of its own")
+        packages = sorted({parts[0] for parts in names})
+        if taken := [name for name in packages if (target / name).exists()]:
+            raise ReleaseError(f"a package of the lock is named {', '.join(taken)}, like one of the sources")
+        packed.extractall(target)
+    for name in packages:
+        for path in (target / name, *(target / name).rglob("*")):
+            path.chmod(_WRITE_MODES["dirs"] if path.is_dir() else _WRITE_MODES["mode"])
+    return packages
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
@@ -377,11 +420,12 @@ class Builder:
         found = self._run("python", [self.plan.python, "-I", "-c", script]).strip()
         if not f"{found}.".startswith(f"{self.plan.python_version}."):
             raise ReleaseError(f"{self.plan.python} is Python {found}, the release is for {self.plan.python_version}")
-        if pinned := pinned_version(self.plan.requirements.read_text(encoding="utf-8"), "langflow-base"):
+        package = self.plan.package
+        if pinned := pinned_version(self.plan.requirements.read_text(encoding="utf-8"), package):
             if pinned != self.plan.version:
-                raise ReleaseError(f"the lock pins langflow-base {pinned}, the wanted version is {self.plan.version}")
+                raise ReleaseError(f"the lock pins {package} {pinned}, the wanted version is {self.plan.version}")
         else:
-            raise ReleaseError("the lock does not pin langflow-base")
+            raise ReleaseError(f"the lock does not pin {package}")
         free = shutil.disk_usage(path).free // (1024 * 1024)
         if free < self.plan.min_free_mb:
             raise ReleaseError(f"{path} has {free} MiB free, a release needs {self.plan.min_free_mb} MiB")
@@ -396,13 +440,34 @@ class Builder:
         target.write_text("".join(wanted), encoding="utf-8")
         return target
 
+    def _add_sources(self, path: Path, packages: Path) -> None:
+        """Add the packages that come as files, and prove that they find all they import."""
+        if self.plan.sources is None:
+            return
+        names = unpack_sources(self.plan.sources, packages)
+        python = f"{path}/bin/python"
+        self._run("compile", [python, "-m", "compileall", "-q", *(str(packages / name) for name in names)])
+        self._run("import", [python, "-I", "-c", "; ".join(f"import {name}" for name in names)])
+
+    def _schema(self, packages: Path) -> dict[str, Any]:
+        """What the marker says about the database schema."""
+        if not self.plan.schema:
+            return {}
+        revisions, heads = schema_graph(packages / "langflow" / "alembic" / "versions")
+        if len(heads) != 1:
+            raise ReleaseError(f"the release has {len(heads)} schema heads ({', '.join(heads)}), expected one")
+        return {"schema_head": heads[0], "schema_revisions": revisions}
+
     def build(self) -> dict[str, Any]:
         """Build the release and return its marker."""
-        name = release_id(self.plan.version, self.plan.lock_sha256, self.plan.python_version)
+        plan = self.plan
+        name = release_id(plan.version, plan.lock_sha256, plan.python_version, plan.sources_sha256)
         path = self.layout.release(name)
         self.layout.releases.mkdir(mode=_WRITE_MODES["dirs"], parents=True, exist_ok=True)
         if file_sha256(self.plan.requirements) != self.plan.lock_sha256:
             raise ReleaseError("the requirements file changed while it was sent to the host")
+        if plan.sources_sha256 and (plan.sources is None or file_sha256(plan.sources) != plan.sources_sha256):
+            raise ReleaseError("the sources changed while they were sent to the host")
         self._check(self.layout.releases)
         if self.plan.cache_dir:
             Path(self.plan.cache_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -418,17 +483,16 @@ class Builder:
                 self._run("build_tools", [*install, "--no-build", "--no-deps", "-r", str(tools)])
         self._run("install", [*install, "--compile-bytecode", "-r", str(self.plan.requirements)])
         packages = next(path.glob("lib/python*/site-packages"))
-        revisions, heads = schema_graph(packages / "langflow" / "alembic" / "versions")
-        if len(heads) != 1:
-            raise ReleaseError(f"the release has {len(heads)} schema heads ({', '.join(heads)}), expected one")
+        self._add_sources(path, packages)
+        schema = self._schema(packages)
         shutil.copyfile(self.plan.requirements, path / "requirements.txt")
         marker = {
             "id": name,
             "version": self.plan.version,
             "lock_sha256": self.plan.lock_sha256,
             "python": self.plan.python_version,
-            "schema_head": heads[0],
-            "schema_revisions": revisions,
+            **({"sources_sha256": plan.sources_sha256} if plan.sources_sha256 else {}),
+            **schema,
             "built_at": int(time.time()),
             "build_seconds": round(time.monotonic() - started, 1),
         }

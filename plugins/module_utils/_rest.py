@@ -60,6 +60,8 @@ class Access:
     username: str | None = None
     password: str | None = None
     timeout: float = 5.0
+    # What the server has given for a login; goes before name and password.
+    token: str | None = None
 
     def context(self) -> ssl.SSLContext:
         """Verify certificate and name, always; show the own certificate where there is one."""
@@ -84,7 +86,9 @@ class Access:
         if body is not None:
             payload = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        if self.username and self.password and method != "GET":
+        if self.token:
+            headers["Authorization"] = self.token
+        elif self.username and self.password and method != "GET":
             token = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
             headers["Authorization"] = f"Basic {token}"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -11,7 +11,7 @@ short_description: Install, activate and remove versioned Langflow releases
 version_added: 1.0.0
 description:
   - A release is one complete virtual environment below C(<root>/releases/<id>), installed by C(uv) from a hash-locked
-    requirements file. Its id names the Langflow version, the checksum of the lock and the Python version.
+    requirements file. Its id names the version, the checksum of the lock (and of O(sources)) and the Python version.
   - A release is never changed once it is built. A build that was interrupted is removed and started again.
   - C(<root>/current) is a symbolic link to the active release. It is replaced in one atomic step.
   - The requirements files and the wheelhouse are files on the controller. They are sent only when a release is built,
@@ -37,10 +37,18 @@ options:
       - V(pruned) removes all but O(keep) releases. It is about no release in particular.
       - V(absent) removes the release; the active one, one that a process still uses and the one that O(snapshot) names
         are refused.
-      - To build, the lock must pin C(langflow-base) to O(version).
+      - To build, the lock must pin O(package) to O(version).
     type: str
     choices: [present, active, pruned, absent]
     default: present
+  package:
+    description: Package that O(version) is the version of.
+    type: str
+    default: langflow-base
+  schema:
+    description: Whether the release works on a database schema (Alembic), whose revisions are then noted with it.
+    type: bool
+    default: true
   uv_requirements:
     description: Hash-locked requirements file of C(uv) on the controller. Needed to build.
     type: path
@@ -101,6 +109,17 @@ EXAMPLES = r"""
     id: "{{ release.release.id }}"
     keep: 3
 
+- name: Install a program with packages of its own, which are part of the release and of its id
+  flowfleet.langflow.langflow_release:
+    root: /opt/celery
+    package: celery
+    version: 5.6.2
+    schema: false
+    requirements: requirements.txt
+    sources: packages
+    uv_requirements: requirements-uv.txt
+    python_version: "3.13"
+
 - name: Remove a release that nobody needs
   flowfleet.langflow.langflow_release:
     state: absent
@@ -126,10 +145,10 @@ release:
       description: Whether C(current) names it.
       type: bool
     version:
-      description: Version of Langflow.
+      description: Version of the program.
       type: str
     schema_head:
-      description: Revision of the database schema that this release works with.
+      description: Revision of the database schema that this release works with. Missing without O(schema).
       type: str
     build_seconds:
       description: How long the build took.
@@ -207,6 +226,10 @@ def build(module: AnsibleModule, layout: releases.Layout) -> dict[str, float]:
             uv_requirements=Path(params["uv_requirements"]),
             python=params["python"],
             python_version=params["python_version"],
+            package=params["package"],
+            schema=params["schema"],
+            sources=Path(params["sources"]) if params["sources"] else None,
+            sources_sha256=params["sources_sha256"],
             index=params["index"],
             ca_file=params["ca_file"],
             cache_dir=params["cache_dir"],
@@ -225,7 +248,8 @@ def ensure_present(module: AnsibleModule, layout: releases.Layout, name: str, re
     result["diff"] = {"before": "", "after": f"{name}\n"} if result["changed"] else {}
     if not result["changed"] or module.check_mode:
         return
-    if not (module.params["requirements"] and module.params["uv_requirements"]):
+    wanted = ["requirements", "uv_requirements"] + (["sources"] if module.params["sources_sha256"] else [])
+    if not all(module.params[option] for option in wanted):
         # The action plugin answers this by sending the files.
         result["files_needed"] = True
         return
@@ -300,6 +324,8 @@ def main() -> None:
         argument_spec={
             **releases.OPTIONS,
             "state": {"type": "str", "choices": ["present", "active", "pruned", "absent"], "default": "present"},
+            "package": {"type": "str", "default": "langflow-base"},
+            "schema": {"type": "bool", "default": True},
             "uv_requirements": {"type": "path"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "index": {"type": "str", "default": ""},

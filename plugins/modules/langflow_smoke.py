@@ -36,6 +36,7 @@ options:
       - V(sign_in) asks for health and version, logs in and makes a temporary API key.
       - V(import) puts the flow of O(plan) together from the components of the server and imports it.
       - V(run) and V(stream) run the flow and compare its output with the computed one.
+      - V(task) lets the tasks tier run the flow, which has to be there.
       - V(spread) sends O(requests) short requests.
       - V(build_start) starts a build, V(build_follow) follows the one in O(job_id) to its end.
       - V(file_put) uploads a file, V(file_get) reads the one in O(file_id), V(file_drop) deletes it.
@@ -50,6 +51,7 @@ options:
       - import
       - run
       - stream
+      - task
       - spread
       - build_start
       - build_follow
@@ -223,6 +225,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "import": ("import flow",),
     "run": ("run",),
     "stream": ("run streamed",),
+    "task": ("run as task",),
     "spread": ("spread requests",),
     "build_start": ("build started",),
     "build_follow": ("build followed",),
@@ -238,6 +241,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "import": ("url", "api_key", "run_id", "plan"),
     "run": ("url", "api_key", "run_id", "flow_id"),
     "stream": ("url", "api_key", "run_id", "flow_id"),
+    "task": ("url", "api_key", "run_id", "flow_id"),
     "spread": ("url", "run_id"),
     "build_start": ("url", "api_key", "run_id", "flow_id"),
     "build_follow": ("url", "api_key", "run_id", "origin"),
@@ -291,6 +295,9 @@ class Smoke:
 
     def stream(self) -> None:
         smoke.stream_flow(self.client, self.report, self.run_id, self.params["flow_id"])
+
+    def task(self) -> None:
+        smoke.run_task(self.client, self.report, self.run_id, self.params["flow_id"])
 
     def spread(self) -> None:
         smoke.spread(self.client, self.report, self.params["requests"])

@@ -1,4 +1,4 @@
-"""python -m tools.drills rolling [DRILL...]: run drills, print their verdicts, keep the results in .lab/drills."""
+"""python -m tools.drills TIER [DRILL...]: run drills, print their verdicts, keep the results in .lab/drills."""
 
 from __future__ import annotations
 

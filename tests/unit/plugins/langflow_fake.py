@@ -68,6 +68,8 @@ class State:
         self.flows: dict[str, dict[str, Any]] = {}
         self.files: dict[str, tuple[str, bytes]] = {}
         self.jobs: dict[str, str] = {}
+        self.tasks: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        self.task_states = ["running", "succeeded"]
         self.requests: list[tuple[str, str, str]] = []
         self.faults: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {}
         self.logins = 0
@@ -194,8 +196,27 @@ class Handler(BaseHTTPRequestHandler):
                 self._events(self._story(state.jobs[job], {"build_duration": 1}))
             else:
                 self._reply({"detail": f"Job not found: {job}"}, 404)
+        elif "/tasks/v1/runs" in name:
+            self._task(name, body)
         else:
             self._file(name, last, body)
+
+    def _task(self, name: str, body: bytes) -> None:
+        """The tasks tier beside it: a run goes one state further with each look at it."""
+        state = self.state
+        if name == "POST /tasks/v1/runs":
+            identifier = str(uuid.uuid4())
+            state.tasks[identifier] = (json.loads(body), list(state.task_states))
+            self._reply({"id": identifier, "state": "queued"}, 202)
+            return
+        identifier = self.path.split("/")[4].partition("?")[0]
+        request, states = state.tasks[identifier]
+        now = states.pop(0) if len(states) > 1 else states[0]
+        if name == "GET /tasks/v1/runs/*":
+            self._reply({"id": identifier, "state": now, "attempt": 1})
+        else:
+            text = answer_of_flow(request["input"])
+            self._reply({"id": identifier, "state": now, "result": {"output": {"text": text}, "outputs": [text]}})
 
     def _file(self, name: str, last: str, body: bytes) -> None:
         state = self.state

@@ -158,6 +158,30 @@ def test_a_wrong_answer_of_the_flow_is_seen(
     assert "answered 'echo w" in result["msg"]
 
 
+def test_the_tasks_tier_runs_it(
+    step: Callable[..., dict[str, Any]], session: dict[str, Any], langflow: Langflow
+) -> None:
+    result = step("task", **session)
+    assert verdicts(result) == {"run as task": "ok"}
+    ((request, _states),) = langflow.state.tasks.values()
+    assert request["flow"] == session["flow_id"]
+    assert request["session_id"].startswith("flowfleet-smoke-")
+
+
+def test_a_task_that_fails_is_seen(
+    step: Callable[..., dict[str, Any]], session: dict[str, Any], langflow: Langflow
+) -> None:
+    langflow.state.task_states = ["running", "failed"]
+    assert "the task is failed" in step("task", **session)["msg"]
+
+
+def test_a_task_with_another_result_is_seen(
+    step: Callable[..., dict[str, Any]], session: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langflow_fake.answer_of_flow", lambda text: f"echo {text}")
+    assert "not the computed one" in step("task", **session)["msg"]
+
+
 def test_a_stream_that_comes_at_once_is_seen(
     step: Callable[..., dict[str, Any]], session: dict[str, Any], langflow: Langflow
 ) -> None:

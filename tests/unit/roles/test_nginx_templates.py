@@ -72,7 +72,7 @@ def test_the_query_is_never_logged() -> None:
 
 @pytest.mark.parametrize(("accept", "source"), [(True, "$http_traceparent"), (False, "$request_id")])
 def test_a_trace_starts_here_unless_it_is_accepted(accept: bool, source: str) -> None:
-    maps = render("maps.conf.j2", nginx_trace_accept=accept)
+    maps = render("maps.conf.j2", nginx_trace_accept=accept, nginx_trace_trusted=[])
     assert f"map {source} $langflow_traceparent" in maps
 
 
@@ -89,3 +89,15 @@ def test_drop_in_keeps_three_capabilities() -> None:
 
 def test_streams_outlive_requests_and_reloads() -> None:
     assert DEFAULTS["nginx_worker_shutdown_timeout"] >= DEFAULTS["nginx_stream_timeout"] > 310
+
+
+def test_workers_of_the_tasks_tier_keep_their_trace() -> None:
+    maps = render("maps.conf.j2", nginx_trace_trusted=["192.0.2.7"])
+    assert directives(maps, "192.0.2.7") == ["1"]
+    assert maps.count('map "$langflow_trace_trusted:$http_traceparent"') == 2
+    # Whoever is not trusted gets the trace that starts here: the pattern asks for the 1 that the table gives.
+    assert maps.count('"~^1:00-') == 2
+    # Where every client is believed, the table has nothing to decide.
+    assert "langflow_trace_trusted" not in render(
+        "maps.conf.j2", nginx_trace_accept=True, nginx_trace_trusted=["192.0.2.7"]
+    )

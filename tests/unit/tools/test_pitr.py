@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 pitr: Any = importlib.import_module("tools.drills.pitr")
@@ -58,3 +60,45 @@ def test_moments_lie_between_committed_rows() -> None:
     assert all(ROWS[0].done <= moment <= ROWS[-1].begun for moment in moments)
     with pytest.raises(pitr.DrillError):
         pitr.choose(ROWS[:2], 1)
+
+
+def test_a_flipped_bit_is_one_bit_and_comes_back(tmp_path: Path) -> None:
+    (play,) = yaml.safe_load((pitr.HERE / "pitr_flip.yml").read_text(encoding="utf-8"))
+    (code,) = [task["vars"]["__pitr_code"] for task in play["tasks"] if "__pitr_code" in task.get("vars", {})]
+    path, content = tmp_path / "file", bytes(range(256)) * 5
+    path.write_bytes(content)
+    argv = [sys.executable, "-I", "-c", code, str(path)]
+    subprocess.run(argv, check=True)
+    changed = [(old, new) for old, new in zip(content, path.read_bytes(), strict=True) if old != new]
+    assert len(changed) == 1
+    assert (changed[0][0] ^ changed[0][1]).bit_count() == 1
+    subprocess.run(argv, check=True)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "passed"),
+    [
+        (2, "fatal: the repository is damaged", True),
+        # Not for this reason, or not at all.
+        (2, "fatal: unreachable", False),
+        (0, "the repository is damaged", False),
+    ],
+)
+def test_a_verification_has_to_fail_and_for_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, output: str, passed: bool
+) -> None:
+    program = tmp_path / "ansible-playbook"
+    program.write_text(f"#!/bin/sh\necho '{output}'\nexit {status}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(pitr, "BIN", tmp_path)
+    monkeypatch.setattr("tools.drills.core.RESULTS", tmp_path)
+    books = pitr.Books(pitr.Drill("pitr", "a drill"), "inventory")
+    pitr.fails(books, "it fails", "repository is damaged")
+    assert books.drill.passed is passed
+
+
+def test_the_number_of_opened_credentials_is_read_from_the_table() -> None:
+    found = pitr.OPENED.search('        "credentials opened    3 of 3",')
+    assert found is not None
+    assert (found[1], found[2]) == ("3", "3")

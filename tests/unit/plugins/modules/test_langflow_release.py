@@ -43,6 +43,9 @@ elif arguments[:2] == ["-m", "venv"]:
 elif arguments[0] == "venv":
     scripts = pathlib.Path(arguments[-1], "lib", "python3", "site-packages", "langflow", "alembic", "versions")
     scripts.mkdir(parents=True)
+    folder = pathlib.Path(arguments[-1], "bin")
+    folder.mkdir()
+    shutil.copy(sys.argv[0], folder / "python")
     (scripts / "a.py").write_text('revision: str = "a1"\\ndown_revision: str | None = None\\n')
     (scripts / "b.py").write_text('revision = "b2"\\ndown_revision = ("a1",)\\n')
 elif arguments[0] == "pip" and os.path.exists({fail!r}):
@@ -226,6 +229,91 @@ def test_anything_else_is_not_a_wheelhouse(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("hello", encoding="utf-8")
     with pytest.raises(_release.ReleaseError, match="neither a tar nor a zip"):
         _release.unpack_wheelhouse(tmp_path / "a", tmp_path)
+
+
+# --- packages that come as files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A directory with one package."""
+    package = tmp_path / "sources" / "fleet_tool"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").write_text("import json\n", encoding="utf-8")
+    (package / "data" / "x.json").write_text("{}", encoding="utf-8")
+    return package.parent
+
+
+def packed(sources: Path, name: str = "sources.zip") -> dict[str, str]:
+    archive = sources.parent / name
+    return {"sources_sha256": _release.pack_sources(sources, archive), "sources": str(archive)}
+
+
+def test_the_checksum_of_sources_is_that_of_names_and_contents(sources: Path) -> None:
+    first = packed(sources)["sources_sha256"]
+    (sources / "fleet_tool" / "__pycache__").mkdir()
+    (sources / "fleet_tool" / "__pycache__" / "a.pyc").write_bytes(b"x")
+    os.utime(sources / "fleet_tool" / "__init__.py", (1, 1))
+    (sources / "fleet_tool" / "__init__.py").chmod(0o755)
+    assert packed(sources, "again.zip")["sources_sha256"] == first
+    (sources / "fleet_tool" / "data" / "x.json").rename(sources / "fleet_tool" / "data" / "y.json")
+    assert packed(sources, "renamed.zip")["sources_sha256"] != first
+
+
+def test_sources_are_part_of_the_release_and_of_its_id(run_module: Run, host: dict[str, Any], sources: Path) -> None:
+    plain = run_module(langflow_release, host)["release"]["id"]
+    result = run_module(langflow_release, {**host, **packed(sources)})
+    assert result["changed"]
+    assert result["release"]["id"] != plain
+    path = Path(result["release"]["path"])
+    assert (path / "lib/python3/site-packages/fleet_tool/data/x.json").read_text(encoding="utf-8") == "{}"
+    # What is there is proven to compile and to find its imports.
+    assert [arguments for _name, arguments, _environment in calls(host) if "import fleet_tool" in arguments]
+    (sources / "fleet_tool" / "__init__.py").write_text("import re\n", encoding="utf-8")
+    assert run_module(langflow_release, {**host, **packed(sources)})["release"]["id"] != result["release"]["id"]
+
+
+def test_sources_are_asked_for_only_when_they_are_needed(run_module: Run, host: dict[str, Any], sources: Path) -> None:
+    arguments = {**host, **packed(sources)}
+    without = {key: value for key, value in arguments.items() if key != "sources"}
+    assert run_module(langflow_release, without)["files_needed"]
+    run_module(langflow_release, arguments)
+    assert "files_needed" not in run_module(langflow_release, without)
+
+
+def test_sources_that_are_not_what_was_announced_are_refused(
+    run_module: Run, host: dict[str, Any], sources: Path
+) -> None:
+    arguments = {**host, **packed(sources)}
+    assert "changed while" in run_module(langflow_release, {**arguments, "sources_sha256": "0" * 64})["msg"]
+    assert calls(host) == []
+
+
+@pytest.mark.parametrize("name", ["loose.py", ".hidden/x.py"])
+def test_only_packages_are_sources(sources: Path, tmp_path: Path, name: str) -> None:
+    (sources / name).parent.mkdir(exist_ok=True)
+    (sources / name).write_text("", encoding="utf-8")
+    with pytest.raises(_release.ReleaseError, match="must be packages"):
+        _release.unpack_sources(Path(packed(sources)["sources"]), tmp_path / "target")
+
+
+def test_sources_do_not_replace_a_package_of_the_lock(sources: Path, tmp_path: Path) -> None:
+    (tmp_path / "target" / "fleet_tool").mkdir(parents=True)
+    with pytest.raises(_release.ReleaseError, match="named fleet_tool"):
+        _release.unpack_sources(Path(packed(sources)["sources"]), tmp_path / "target")
+
+
+def test_an_empty_directory_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(_release.ReleaseError, match="holds no file"):
+        _release.pack_sources(tmp_path, tmp_path / "x.zip")
+
+
+def test_another_program_has_no_schema(run_module: Run, host: dict[str, Any]) -> None:
+    refused = run_module(langflow_release, {**host, "package": "celery", "version": "1.13.0"})
+    assert "the lock does not pin celery" in refused["msg"]
+    release = run_module(langflow_release, {**host, "package": "setuptools", "version": "83.0.0", "schema": False})
+    assert release["release"]["installed"]
+    assert "schema_head" not in release["release"]
 
 
 # --- activating, pruning, removing ------------------------------------------------------------------------------------
