@@ -150,7 +150,7 @@ def _queues(values: Mapping[str, t.Any]) -> Iterator[Problem]:
             yield Problem(where, f"has unknown keys ({unknown})", f"use {', '.join(sorted(QUEUE_KEYS))}")
         if entry.get("rate") and not RATE.match(str(entry["rate"])):
             yield Problem(f"{where}.rate", f"'{entry['rate']}' is no rate", "write it like 5/s, 30/m or 100/h")
-        if "run_timeout" in entry and not (_number(entry["run_timeout"]) or 0) > 0:
+        if "run_timeout" in entry and (_number(entry["run_timeout"]) or 0) <= 0:
             yield Problem(f"{where}.run_timeout", "is not above 0", "give the seconds that a run may take")
     if values.get("celery_default_queue") not in queues:
         yield Problem(
@@ -175,7 +175,7 @@ def _workers(values: Mapping[str, t.Any]) -> Iterator[Problem]:
             yield Problem(
                 where, f"serves {', '.join(missing)}, which is none of celery_queues", "add the queue, or take it out"
             )
-        if "concurrency" in worker and not (_number(worker["concurrency"]) or 0) >= 1:
+        if "concurrency" in worker and (_number(worker["concurrency"]) or 0) < 1:
             yield Problem(where, "has no process", "give concurrency 1 or more")
 
 
@@ -216,7 +216,7 @@ def _schedules(values: Mapping[str, t.Any]) -> Iterator[Problem]:
             yield Problem(
                 f"{where}.queue", f"'{schedule['queue']}' is none of celery_queues", f"use one of {', '.join(queues)}"
             )
-        if "timeout" in schedule and not (_number(schedule["timeout"]) or 0) > 0:
+        if "timeout" in schedule and (_number(schedule["timeout"]) or 0) <= 0:
             yield Problem(f"{where}.timeout", f"'{schedule['timeout']}' is not above 0", "give seconds")
         for key, known in (("mode", MODES), ("guarantee", GUARANTEES)):
             if schedule.get(key, known[0]) not in known:
@@ -240,7 +240,7 @@ TIMES = (
 def _times(values: Mapping[str, t.Any]) -> Iterator[Problem]:
     names = sorted({name for inner, outer, _least in TIMES for name in (inner, outer)})
     for name in names:
-        if name in values and not (_number(values[name]) or 0) > 0:
+        if name in values and (_number(values[name]) or 0) <= 0:
             yield Problem(name, f"'{values[name]}' is not above 0", "give seconds")
     for inner, outer, least in TIMES:
         low, high = _number(values.get(inner)), _number(values.get(outer))
