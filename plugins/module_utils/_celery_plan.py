@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 import typing as t
 import zoneinfo
@@ -115,9 +116,10 @@ def _number(value: t.Any) -> float | None:
     if isinstance(value, bool):
         return None
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def _said(entries: t.Any) -> list[dict[str, t.Any]]:
