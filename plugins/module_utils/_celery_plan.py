@@ -162,6 +162,14 @@ def _queues(values: Mapping[str, t.Any]) -> Iterator[Problem]:
         )
 
 
+def _form(where: str, entry: Mapping[str, t.Any], keys: set[str]) -> Iterator[Problem]:
+    """What every named entry of a list has to be like."""
+    if not NAME.match(str(entry.get("name", ""))):
+        yield Problem(where, "has no usable name", "use small letters, digits, - and _")
+    if unknown := _unknown(entry, keys):
+        yield Problem(where, f"has unknown keys ({unknown})", f"use {', '.join(sorted(keys))}")
+
+
 def _workers(values: Mapping[str, t.Any]) -> Iterator[Problem]:
     workers = _said(values.get("celery_workers"))
     queues = list(values.get("celery_queues") or {})
@@ -169,10 +177,7 @@ def _workers(values: Mapping[str, t.Any]) -> Iterator[Problem]:
         yield Problem("celery_workers", f"two workers are named '{name}'", "give each one a name of its own")
     for worker in workers:
         where = f"celery_workers[{worker.get('name')}]"
-        if not NAME.match(str(worker.get("name", ""))):
-            yield Problem(where, "has no usable name", "use small letters, digits, - and _")
-        if unknown := _unknown(worker, WORKER_KEYS):
-            yield Problem(where, f"has unknown keys ({unknown})", f"use {', '.join(sorted(WORKER_KEYS))}")
+        yield from _form(where, worker, WORKER_KEYS)
         if missing := [str(queue) for queue in worker.get("queues") or [] if queue not in queues]:
             yield Problem(
                 where, f"serves {', '.join(missing)}, which is none of celery_queues", "add the queue, or take it out"
@@ -194,10 +199,7 @@ def _schedules(values: Mapping[str, t.Any]) -> Iterator[Problem]:
         yield Problem("celery_schedules", f"two schedules are named '{name}'", "give each one a name of its own")
     for schedule in schedules:
         where = f"celery_schedules[{schedule.get('name')}]"
-        if not NAME.match(str(schedule.get("name", ""))):
-            yield Problem(where, "has no usable name", "use small letters, digits, - and _")
-        if unknown := _unknown(schedule, SCHEDULE_KEYS):
-            yield Problem(where, f"has unknown keys ({unknown})", f"use {', '.join(sorted(SCHEDULE_KEYS))}")
+        yield from _form(where, schedule, SCHEDULE_KEYS)
         if not schedule.get("flow"):
             yield Problem(where, "names no flow", "give the identifier or the endpoint name of a flow")
         if ("cron" in schedule) == ("every" in schedule):

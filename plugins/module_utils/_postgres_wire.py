@@ -23,9 +23,8 @@ import ssl
 import struct
 import time
 import unicodedata
-from collections.abc import Iterator
-from types import TracebackType
 
+from ansible_collections.flowfleet.langflow.plugins.module_utils._conversation import Conversation
 from ansible_collections.flowfleet.langflow.plugins.module_utils._probe import describe
 
 PROTOCOL = 196608
@@ -115,8 +114,10 @@ class Scram:
             raise PostgresError("the server could not prove that it knows the password")
 
 
-class Connection:
+class Connection(Conversation):
     """One connection over TLS. Every step has to be done within I(timeout) seconds."""
+
+    _buffer: bytes
 
     def __init__(
         self,
@@ -130,12 +131,10 @@ class Connection:
         timeout: float = 5.0,
         application: str = "flowfleet-preflight",
     ) -> None:
-        self.timeout = timeout
+        super().__init__(timeout)
         self.tls = ""
         self.login = "none"
         self._verified = context.verify_mode != ssl.CERT_NONE
-        self._buffer = b""
-        self._deadline = time.monotonic() + timeout
         with self._plain_words():
             self._socket = socket.create_connection((host, port), timeout=timeout)
             try:
@@ -145,29 +144,17 @@ class Connection:
                 self._socket.close()
                 raise
 
-    @staticmethod
-    @contextlib.contextmanager
-    def _plain_words() -> Iterator[None]:
-        try:
-            yield
-        except OSError as exc:
-            raise PostgresError(describe(exc), "tls" if isinstance(exc, ssl.SSLError) else "") from exc
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _failure(self, reason: str | OSError) -> PostgresError:
+        if isinstance(reason, str):
+            return PostgresError(reason)
+        return PostgresError(describe(reason), "tls" if isinstance(reason, ssl.SSLError) else "")
 
     def close(self) -> None:
         """Say goodbye and hang up."""
         with contextlib.suppress(OSError):
             self._socket.settimeout(1.0)
             self._send(b"X", b"")
-        with contextlib.suppress(OSError):
-            self._socket.close()
+        super().close()
 
     # --- messages
 
@@ -176,14 +163,7 @@ class Connection:
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                raise PostgresError("no answer in time")
-            self._socket.settimeout(left)
-            chunk = self._socket.recv(65536)
-            if not chunk:
-                raise PostgresError("connection closed without an answer")
-            self._buffer += chunk
+            self._more()
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 

@@ -8,15 +8,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _probe
+from ansible_collections.flowfleet.langflow.plugins.module_utils._conversation import Conversation
 
 LINE_LIMIT = 64 * 1024
 BULK_LIMIT = 16 * 1024 * 1024
@@ -26,8 +24,10 @@ class RedisError(Exception):
     """The server cannot be asked, or it refuses; the message says why and holds nothing secret."""
 
 
-class Client:
+class Client(Conversation):
     """One connection. Every command has to be answered within I(timeout) seconds, however slowly the answer drips."""
+
+    _buffer: bytes
 
     def __init__(
         self,
@@ -40,9 +40,7 @@ class Client:
         server_name: str | None = None,
         timeout: float = 3.0,
     ) -> None:
-        self.timeout = timeout
-        self._buffer = b""
-        self._deadline = time.monotonic() + timeout
+        super().__init__(timeout)
         with self._plain_words():
             self._socket = socket.create_connection((host, port), timeout=timeout)
             try:
@@ -54,26 +52,8 @@ class Client:
                 self._socket.close()
                 raise
 
-    @staticmethod
-    @contextlib.contextmanager
-    def _plain_words() -> Iterator[None]:
-        try:
-            yield
-        except OSError as exc:
-            raise RedisError(_probe.describe(exc)) from exc
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Hang up."""
-        with contextlib.suppress(OSError):
-            self._socket.close()
+    def _failure(self, reason: str | OSError) -> RedisError:
+        return RedisError(reason if isinstance(reason, str) else _probe.describe(reason))
 
     def call(self, *words: str | int) -> Any:
         """Send one command; the answer is text, a number, nothing, or a list of these."""
@@ -88,16 +68,6 @@ class Client:
         if isinstance(answer, RedisError):
             raise answer
         return answer
-
-    def _more(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise RedisError("no answer in time")
-        self._socket.settimeout(left)
-        chunk = self._socket.recv(65536)
-        if not chunk:
-            raise RedisError("connection closed without an answer")
-        self._buffer += chunk
 
     def _line(self) -> str:
         while b"\r\n" not in self._buffer:
