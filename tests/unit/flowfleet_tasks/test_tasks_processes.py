@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,3 +82,20 @@ def test_the_whole_tier(
     # no key in any log
     for log in tmp_path.glob("*.log"):
         assert ALICE not in log.read_text(encoding="utf-8", errors="replace"), log
+
+
+def test_a_busy_worker_is_asked_again(application: Any, processes: Callable[..., subprocess.Popen[bytes]]) -> None:
+    """A worker that is silent for longer than one question lasts is not given up; with no time left it is."""
+    worker = processes("worker", "--name", "busy", "--concurrency", "1")
+    control = Control(application, "busy")
+    wait_for(lambda: control.ping(1.0), seconds=40)
+    assert control.drain(20)["state"] == "drained"
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        assert control.status(0)["state"] == "unreachable"
+        assert control.undrain(0)["state"] == "unreachable"
+        threading.Timer(6, os.kill, (worker.pid, signal.SIGCONT)).start()
+        assert control.undrain(30)["state"] == "consuming"
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+    assert control.status()["state"] == "consuming"

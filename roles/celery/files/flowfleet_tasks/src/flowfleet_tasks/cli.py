@@ -359,7 +359,7 @@ def do_drain(arguments: argparse.Namespace) -> int:
 
 def do_undrain(arguments: argparse.Namespace) -> int:
     """Let it work again."""
-    return _controlled(arguments, "undrain")
+    return _controlled(arguments, "undrain", arguments.timeout)
 
 
 def do_worker_status(arguments: argparse.Namespace) -> int:
@@ -469,7 +469,9 @@ def _host_verbs(verb: Callable[[str, Verb, argparse.ArgumentParser], Any], commo
     draining = verb("drain", do_drain, common)
     draining.add_argument("--name", default="main")
     draining.add_argument("--timeout", type=float, default=300)
-    verb("undrain", do_undrain, common).add_argument("--name", default="main")
+    resuming = verb("undrain", do_undrain, common)
+    resuming.add_argument("--name", default="main")
+    resuming.add_argument("--timeout", type=float, default=30, help="seconds until the worker has to say that it works")
     verb("worker-status", do_worker_status, common).add_argument("--name", default="")
     ping = verb("ping", do_ping, common)
     ping.add_argument("--name", default="main")

@@ -138,22 +138,27 @@ class Control:
         answer.update(finished=len(seen - back - set(left or [])), seconds=round(time.monotonic() - begun, 2))
         return {**answer, "state": state}
 
-    def undrain(self) -> dict[str, Any]:
-        """Let the worker take tasks again."""
+    def undrain(self, timeout: float = 30.0) -> dict[str, Any]:
+        """Let the worker take tasks again, and wait until it says that it does."""
         self.file.unlink(missing_ok=True)
-        told = self.told()
-        if not told:
-            return {"worker": self.name, "state": ABSENT}
-        try:
-            for queue in told["queues"]:
-                self.application.celery.control.add_consumer(
-                    f"queue.{queue}", destination=[self.name], reply=True, timeout=5
-                )
-            consuming = self._queues()
-        except TROUBLE:
-            consuming = None
-        good = consuming is not None and set(told["queues"]) <= set(consuming)
-        return {"worker": self.name, "state": CONSUMING if good else UNREACHABLE, "queues": consuming or []}
+        told, end = self.told(), time.monotonic() + timeout
+        consuming: list[str] | None = None
+        while told:
+            with contextlib.suppress(*TROUBLE):
+                self._add_consumers([queue for queue in told["queues"] if queue not in (consuming or [])])
+                consuming = self._queues()
+            good = consuming is not None and set(told["queues"]) <= set(consuming)
+            if good or time.monotonic() > end:
+                return {"worker": self.name, "state": CONSUMING if good else UNREACHABLE, "queues": consuming or []}
+            time.sleep(0.5)
+            told = self.told()
+        return {"worker": self.name, "state": ABSENT}
+
+    def _add_consumers(self, queues: list[str]) -> None:
+        for queue in queues:
+            self.application.celery.control.add_consumer(
+                f"queue.{queue}", destination=[self.name], reply=True, timeout=5
+            )
 
     def _queues(self) -> list[str] | None:
         answer = self._inspect().active_queues()
@@ -161,21 +166,24 @@ class Control:
             return None
         return sorted(str(queue["name"]).removeprefix("queue.") for queue in answer[self.name])
 
-    def status(self) -> dict[str, Any]:
-        """Return what the worker does now."""
+    def status(self, timeout: float = 10.0) -> dict[str, Any]:
+        """Return what the worker does now; one that is busy is asked again."""
         shown: dict[str, Any] = {"worker": self.name, "queues": [], "active": 0, "reserved": 0, "processes": 0}
-        if not self.told():
-            return {**shown, "state": ABSENT}
-        try:
-            queues, active, reserved = self._queues(), self._runs("active"), self._runs("reserved")
-            stats = (self._inspect().stats() or {}).get(self.name, {})
-        except TROUBLE:
-            queues = None
-        if queues is None or active is None or reserved is None:
-            return {**shown, "state": UNREACHABLE}
-        processes = len(stats.get("pool", {}).get("processes", []))
-        shown.update(queues=queues, active=len(active), reserved=len(reserved), processes=processes)
-        return {**shown, "state": "draining" if self.file.exists() or not queues else CONSUMING}
+        end = time.monotonic() + timeout
+        while self.told():
+            queues = active = reserved = None
+            stats: dict[str, Any] = {}
+            with contextlib.suppress(*TROUBLE):
+                queues, active, reserved = self._queues(), self._runs("active"), self._runs("reserved")
+                stats = (self._inspect().stats() or {}).get(self.name, {})
+            if queues is not None and active is not None and reserved is not None:
+                processes = len(stats.get("pool", {}).get("processes", []))
+                shown.update(queues=queues, active=len(active), reserved=len(reserved), processes=processes)
+                return {**shown, "state": "draining" if self.file.exists() or not queues else CONSUMING}
+            if time.monotonic() > end:
+                return {**shown, "state": UNREACHABLE}
+            time.sleep(0.5)
+        return {**shown, "state": ABSENT}
 
 
 def instances(application: Application) -> list[str]:
