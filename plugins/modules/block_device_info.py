@@ -24,8 +24,6 @@ attributes:
     support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
   devices:
     description: Paths of block devices. Links such as those below C(/dev/disk/by-id) are followed.

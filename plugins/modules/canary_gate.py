@@ -45,8 +45,6 @@ attributes:
     support: none
     details:
       - Nothing is changed.
-  platform:
-    platforms: posix
 options:
   source:
     description:

@@ -27,8 +27,6 @@ attributes:
       - Tells what the workers are doing. Nothing is cancelled and nothing is waited for.
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
   workers:
     description: Names of the workers, as in C(celery-worker@NAME.service).

@@ -25,8 +25,6 @@ attributes:
     support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
   root_password:
     description: Password of the user C(root), who may do everything. Set when the cluster begins to ask.

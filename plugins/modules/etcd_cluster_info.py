@@ -23,8 +23,6 @@ attributes:
     support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 seealso:
   - module: flowfleet.langflow.etcd_member
 """

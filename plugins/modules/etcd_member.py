@@ -23,8 +23,6 @@ attributes:
     support: full
   diff_mode:
     support: full
-  platform:
-    platforms: posix
 options:
   name:
     description: Name of the member.

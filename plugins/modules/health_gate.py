@@ -27,8 +27,6 @@ attributes:
     support: none
     details:
       - Nothing is changed.
-  platform:
-    platforms: posix
 options:
   unit:
     description:

@@ -28,8 +28,6 @@ attributes:
       - Commands of O(validate) are not run, those of O(files[].validate) only where all they need is there already.
   diff_mode:
     support: full
-  platform:
-    platforms: posix
 options:
   files:
     description:

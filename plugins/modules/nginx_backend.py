@@ -33,8 +33,6 @@ attributes:
         included.
   diff_mode:
     support: full
-  platform:
-    platforms: posix
 options:
   name:
     description: Name of the backend.

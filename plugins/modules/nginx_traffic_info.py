@@ -33,8 +33,6 @@ attributes:
     support: none
     details:
       - Nothing is changed.
-  platform:
-    platforms: posix
 options:
   spans:
     description: What to count. Spans may overlap.

@@ -28,8 +28,6 @@ attributes:
       - Looks once and does not wait.
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
   wait:
     description:

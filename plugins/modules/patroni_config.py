@@ -24,8 +24,6 @@ attributes:
     support: full
   diff_mode:
     support: full
-  platform:
-    platforms: posix
 options:
   settings:
     description: Wanted settings, nested as Patroni has them. An empty value removes a setting.

@@ -27,8 +27,6 @@ attributes:
       - Fails where the switchover would be refused.
   diff_mode:
     support: full
-  platform:
-    platforms: posix
 options:
   leader:
     description:

@@ -25,8 +25,6 @@ attributes:
     support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
   host:
     description: Name of the host in O(hosts) that shall not be a master.

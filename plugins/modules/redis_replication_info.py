@@ -26,8 +26,6 @@ attributes:
       - Looks once and does not wait.
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
   wait:
     description: Whether to wait until all is settled, and to fail when it is not in time.

@@ -28,8 +28,6 @@ attributes:
       - A unit that does not exist yet counts as one that would be started. Nothing is probed.
   diff_mode:
     support: full
-  platform:
-    platforms: posix
 options:
   unit:
     description: Full name of the unit, such as V(redis-cache.service).

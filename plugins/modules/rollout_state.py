@@ -29,8 +29,6 @@ attributes:
         Its RV(run_id) is V(check), which the later steps accept in check mode only.
   diff_mode:
     support: full
-  platform:
-    platforms: posix
 options:
   state:
     description:

@@ -22,8 +22,6 @@ attributes:
     support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
 options:
   path:
     description: The file.
