@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -126,6 +127,22 @@ def test_the_guard_reads_what_the_role_writes(release: Path) -> None:
     options = ["--report", "--environment-file", str(file)]
     assert guard.main(options, {}, release, lambda url: (seen.append(url), database("c"))[1]) == 0
     assert seen == [URL["LANGFLOW_DATABASE_URL"]]
+
+
+def test_a_migration_goes_past_the_pool(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service keeps the pool's address; the migration looks at the server, and Langflow's own command does too."""
+    direct = {**URL, "FLOWFLEET_DIRECT_DATABASE_URL": "postgresql+psycopg://langflow@db.example.com:5432/langflow"}
+    monkeypatch.setenv("LANGFLOW_DATABASE_URL", URL["LANGFLOW_DATABASE_URL"])
+    seen: list[tuple[str, str]] = []
+
+    def look(url: str) -> object:
+        seen.append((url, os.environ["LANGFLOW_DATABASE_URL"]))
+        return database("a")
+
+    assert guard.main(["--report"], direct, release, look) == 0
+    assert guard.main(["--report", "--for-migration"], direct, release, look) == 0
+    pooled, straight = URL["LANGFLOW_DATABASE_URL"], direct["FLOWFLEET_DIRECT_DATABASE_URL"]
+    assert seen == [(pooled, pooled), (straight, straight)]
 
 
 # --- restart policy ---------------------------------------------------------------------------------------------------
