@@ -10,10 +10,12 @@ import os
 import typing as t
 from collections.abc import Callable, Mapping
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight import (
     BACKUP,
+    MONITORING,
     OPERATIONS,
     POSTGRESQL,
     ROLE_DATA,
@@ -39,7 +41,9 @@ from ansible_collections.flowfleet.langflow.plugins.plugin_utils._fleet_variable
 ROLES_DIRECTORY = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 STATE_VARIABLE = "__preflight_host"
 DATA_VARIABLE = "__preflight_data"
-EXTRA_VARIABLES = ("ansible_host", STATE_VARIABLE, DATA_VARIABLE)
+GPU_VARIABLE = "__preflight_gpu"
+EXPORTERS_ROLE, GRAFANA_ROLE = "exporters", "grafana"
+EXTRA_VARIABLES = ("ansible_host", STATE_VARIABLE, DATA_VARIABLE, GPU_VARIABLE)
 HOST_LISTS = {
     "loadbalancers": "langflow_fleet_lb_hosts",
     "langflow": "langflow_fleet_app_hosts",
@@ -48,6 +52,8 @@ HOST_LISTS = {
     "etcd": "langflow_fleet_etcd_hosts",
     "backup": "langflow_fleet_backup_hosts",
     "celery": "langflow_fleet_celery_hosts",
+    "gpu": "langflow_fleet_gpu_hosts",
+    "monitoring": "langflow_fleet_monitoring_hosts",
 }
 
 
@@ -94,6 +100,13 @@ def build_fleet(
         for name in tiers.get(POSTGRESQL, ()):
             hosts[name] = (*hosts[name], *(role for role in tier_roles.get(BACKUP, ()) if role not in hosts[name]))
     empty = [HOST_LISTS[tier] for tier in TIERS if not tiers.get(tier)]
+    if tiers.get(MONITORING):
+        # A fleet that is looked at shows something on every host; Grafana is a wish of its own.
+        for name in names:
+            hosts[name] = (*hosts[name], EXPORTERS_ROLE)
+        for name in tiers[MONITORING]:
+            if boolean(hostvars.raw_get(name).get("langflow_fleet_grafana", False), strict=False):
+                hosts[name] = (*hosts[name], GRAFANA_ROLE)
     variables, problems = collect(hosts, hostvars.raw_get, hostvars, roles, templar, EXTRA_VARIABLES, empty)
 
     states, data = (

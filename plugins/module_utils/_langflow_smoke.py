@@ -10,6 +10,7 @@ telling each other more than the identifiers the server gave out.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -33,6 +34,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._langflow_api i
     output_text,
 )
 from ansible_collections.flowfleet.langflow.plugins.module_utils._langflow_flow import PlanError, make_flow
+from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, RestError
 
 PREFIX = "flowfleet-smoke"
 RUN_ID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{12}$")
@@ -45,6 +47,7 @@ STREAM_WORDS = 60
 STREAM_TRIES = 3
 STREAM_GAP = 0.015
 SPREAD_INTERVAL = 0.1
+TARGETS_PATIENCE = 60.0
 JOURNAL = "journal"
 TASKS = "/tasks/v1"
 LOG_TAIL = 64 * 1024 * 1024
@@ -385,6 +388,31 @@ def judge_served(report: Report, counts: Iterable[Mapping[str, int]], nodes: Ite
         report.rows += one.rows
     if idle:
         raise StepFailed(f"has served ({', '.join(idle)}): no request of this run reached it")
+
+
+def all_targets_up(report: Report, url: str, username: str, password: str, ca_path: str | None) -> None:
+    """Everything that Prometheus measures has to answer; one that has just been restarted is given a moment."""
+    token = base64.b64encode(f"{username}:{password}".encode()).decode()
+    access = Access(ca_path, timeout=10, token=f"Basic {token}")
+    with report.step("all targets up") as detail:
+        end = time.monotonic() + TARGETS_PATIENCE
+        while True:
+            try:
+                answer = access.call("GET", f"{url.rstrip('/')}/api/v1/query?query=up")
+                rows = answer.json()["data"]["result"] if answer.good else None
+            except (RestError, KeyError, TypeError) as error:
+                raise ApiError("protocol", f"Prometheus gives no usable answer: {error}") from error
+            if rows is None:
+                raise ApiError("status", f"Prometheus answers with status {answer.status}", answer.status)
+            down = sorted(
+                f"{row['metric'].get('job')}/{row['metric'].get('instance')}" for row in rows if row["value"][1] != "1"
+            )
+            if rows and not down:
+                break
+            if time.monotonic() >= end:
+                raise ApiError("flow", f"down: {', '.join(down)}" if down else "Prometheus measures nothing")
+            time.sleep(2)
+        detail.append(f"{len(rows)} targets")
 
 
 # ---------------------------------------------------------------------- afterwards

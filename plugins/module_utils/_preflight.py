@@ -30,7 +30,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._version_edges 
     version_tuple,
 )
 
-LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY = TIERS = (
+LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY, GPU, MONITORING = TIERS = (
     "loadbalancers",
     "langflow",
     "postgresql",
@@ -38,6 +38,8 @@ LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY = TIERS = (
     "etcd",
     "backup",
     "celery",
+    "gpu",
+    "monitoring",
 )
 # Without these there is no cluster; the others are wanted by a mode, or not at all.
 NEEDED_TIERS = (LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS)
@@ -46,6 +48,38 @@ STANDALONE, PATRONI, SENTINEL = "standalone", "patroni", "sentinel"
 CLUSTER_MODES = ((POSTGRESQL, "postgresql_mode", PATRONI), (REDIS, "redis_mode", SENTINEL))
 CLUSTER_SIZE = 3
 ETCD_SIZES = (1, 3, 5, 7)
+# What a host may show to Prometheus: the local port of each program, where it is one that nothing else has.
+EXPORTERS = {
+    "node": 9100,
+    "nginx": 9113,
+    "gateway": "exporters_gateway_port",
+    "haproxy": None,
+    "postgres": 9187,
+    "patroni": None,
+    "etcd": None,
+    "pgbackrest": 9854,
+    "redis_cache": 9121,
+    "redis_queue": 9122,
+    "pgbouncer": 9127,
+    "celery": None,
+    "dcgm": "exporters_dcgm_port",
+}
+# Ports of a monitoring host, and the unit that has each.
+MONITORING_PORTS = (
+    ("prometheus_port", "langflow-prometheus.service"),
+    ("prometheus_otlp_port", "langflow-otlp.service"),
+    ("alertmanager_port", "langflow-alertmanager.service"),
+    ("blackbox_port", "langflow-blackbox.service"),
+)
+# What a receiver of alerts of each type needs, and what it may say about what it is told.
+RECEIVER_NEEDS = {
+    "webhook": ("url",),
+    "email": ("to",),
+    "slack": ("url", "channel"),
+    "pagerduty": ("routing_key",),
+}
+ALERT_TIERS = ("seconds", "minutes", "hours")
+ALERT_SEVERITIES = ("page", "ticket", "info")
 # What a client talks to on its own host when a proxy leads there: its address and port, and the port of the proxy.
 PROXIED = (
     ("langflow_database_host", "langflow_database_port", "service_proxy_database_port"),
@@ -66,6 +100,7 @@ MINIMUM_SYSTEMD = 252
 SUPPORTED_SYSTEMS = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
 PATRONI_SYSTEMS = {("debian", "13")}
 ETCD_SYSTEMS = {("debian", "13"), ("ubuntu", "24.04")}
+MONITORING_SYSTEMS = {("debian", "13")}
 MINIMUM_SECRET_LENGTH = 12
 WEAK_SECRETS = {"admin", "changeme", "default", "langflow", "password", "postgres", "redis", "secret"}
 MAXIMUM_CLOCK_SKEW = 30.0
@@ -79,6 +114,7 @@ REFUSED_SETTINGS = {
 }
 NETWORK_LISTS = (
     "common_firewall_clients",
+    "common_firewall_operators",
     "common_firewall_ssh_from",
     "nginx_limit_exempt",
     "nginx_trusted_proxies",
@@ -290,10 +326,13 @@ def check_etcd(fleet: Fleet) -> Iterator[Problem]:
 
 
 def check_cluster_addresses(fleet: Fleet) -> Iterator[Problem]:
-    """Members of etcd and sentinels know each other by IP address only."""
-    for tier, needed in ((ETCD, "members of etcd"), (REDIS, "sentinels")):
+    """Members of some clusters know each other by IP address only."""
+    members = ((ETCD, "members of etcd"), (REDIS, "sentinels"), (MONITORING, "members of Alertmanager's cluster"))
+    for tier, needed in members:
         for host in fleet.tier(tier):
             if tier == REDIS and host.text("redis_mode") != SENTINEL:
+                continue
+            if tier == MONITORING and len(fleet.tier(tier)) < 2:
                 continue
             try:
                 ipaddress.ip_address(host.address)
@@ -386,6 +425,28 @@ def listeners(host: Host) -> list[Listener]:
     if ETCD in host.tiers:
         for variable in ("etcd_client_port", "etcd_peer_port", "etcd_metrics_port"):
             take(variable, host.values.get(variable), "etcd.service")
+    if MONITORING in host.tiers:
+        for variable, unit in MONITORING_PORTS:
+            if variable != "prometheus_otlp_port" or host.values.get("prometheus_otlp_enabled") is not False:
+                take(variable, host.values.get(variable), unit)
+        peers = host.values.get("alertmanager_peers")
+        if isinstance(peers, list) and len(peers) > 1:
+            port = host.values.get("alertmanager_cluster_port")
+            take("alertmanager_cluster_port", port, "langflow-alertmanager.service")
+        if uses_grafana(host):
+            take("grafana_port", host.values.get("grafana_port"), "grafana*.service")
+    # Known only where role exporters runs: on every host of a fleet that is monitored.
+    take("exporters_port", host.values.get("exporters_port"), "langflow-exporters.service")
+    for module in exporters(host):
+        port = EXPORTERS.get(module)
+        value = host.values.get(port) if isinstance(port, str) else port
+        take(
+            port if isinstance(port, str) else f"exporters_modules[{module}]",
+            value,
+            f"langflow-exporter-{module.replace('_', '-')}.service",
+            f"langflow-exporter-{module}.service",
+            "dcgm-exporter.service",
+        )
     # Known only where role backup runs: on the hosts of its group and, when there are any, on those of the database.
     take("backup_port", host.values.get("backup_port"), "pgbackrest.service")
     if REDIS in host.tiers:
@@ -407,6 +468,17 @@ def listeners(host: Host) -> list[Listener]:
 def uses_proxy(host: Host) -> bool:
     """Tell whether clients on this host reach the data through a proxy of their own."""
     return host.values.get("langflow_fleet_proxy") is True
+
+
+def uses_grafana(host: Host) -> bool:
+    """Tell whether Grafana is wanted on the monitoring hosts."""
+    return host.text("langflow_fleet_grafana").lower() in ("true", "yes", "1", "on")
+
+
+def exporters(host: Host) -> list[str]:
+    """Give what a host shows to Prometheus; nothing where role exporters does not run."""
+    modules = host.values.get("exporters_modules") if "exporters_port" in host.values else None
+    return [str(module) for module in modules] if isinstance(modules, list) else []
 
 
 def uses_pooler(host: Host) -> bool:
@@ -693,6 +765,60 @@ def check_celery(fleet: Fleet) -> Iterator[Problem]:
             yield Problem(variable, message, fix, (host.name,))
 
 
+def check_exporters(fleet: Fleet) -> Iterator[Problem]:
+    """A monitored host shows what there is something for, and its access log can be read."""
+    for host in fleet.hosts.values():
+        modules = exporters(host)
+        unknown = [module for module in modules if module not in EXPORTERS]
+        if unknown:
+            message = f"{', '.join(unknown)} is none of {', '.join(EXPORTERS)}"
+            fix = "leave exporters_modules out, and put programs of your own into exporters_modules_extra"
+            yield Problem("exporters_modules", message, fix, (host.name,))
+        if "gateway" in modules and host.text("nginx_log_target") == "journal":
+            message = "is journal, and the figures of the business are read from the access log as a file"
+            yield Problem("nginx_log_target", message, "set it to file, or leave it out", (host.name,))
+        if any(name in EXPORTERS for name in host.values.get("exporters_modules_extra") or {}):
+            message = "bears the name of a module that the role knows itself"
+            yield Problem("exporters_modules_extra", message, "choose another name for it", (host.name,))
+
+
+def check_receivers(fleet: Fleet) -> Iterator[Problem]:
+    """A receiver that lacks something would be found out by the first alert that nobody gets."""
+    for host in fleet.tier(MONITORING):
+        names: list[str] = []
+        for variable in ("alertmanager_receivers", "alertmanager_deadman_receivers"):
+            items = host.values.get(variable)
+            for item in items if isinstance(items, list) else ():
+                if not isinstance(item, Mapping):
+                    continue
+                name, kind = str(item.get("name", "")), str(item.get("type", ""))
+                shown = f"{variable}[{name}]"
+                if name in names:
+                    yield Problem(shown, "the name is used twice", "give each receiver its own name", (host.name,))
+                names.append(name)
+                for key in RECEIVER_NEEDS.get(kind, ()):
+                    if not item.get(key):
+                        message = f"a receiver of type {kind} needs {key}"
+                        yield Problem(shown, message, f"add {key}", (host.name,))
+                if kind == "email" and not host.text("alertmanager_smtp_smarthost"):
+                    message = f"is needed by receiver {name}, which is told by mail"
+                    fix = "set it to host:port of a mail server"
+                    yield Problem("alertmanager_smtp_smarthost", message, fix, (host.name,))
+        timings = host.values.get("alertmanager_timings")
+        if isinstance(timings, Mapping) and set(timings) != set(ALERT_TIERS):
+            message = f"needs {', '.join(ALERT_TIERS)}, and has {', '.join(sorted(map(str, timings)))}"
+            yield Problem("alertmanager_timings", message, "write all of them, or leave it out", (host.name,))
+
+
+def check_monitoring_pair(fleet: Fleet) -> Iterator[Problem]:
+    """Two hosts that measure differently, or tell different people, are no pair."""
+    hosts = fleet.tier(MONITORING)
+    for name in ("alertmanager_receivers", "prometheus_password", "prometheus_port", "alertmanager_port"):
+        if len({repr(host.values[name]) for host in hosts if name in host.values}) > 1:
+            message = "differs between the hosts of group monitoring, which have to do the same"
+            yield Problem(name, message, "set it once, in the variables of group monitoring")
+
+
 def check_vector_extension(fleet: Fleet) -> Iterator[Problem]:
     """With the profile prod Langflow does not start without the extension."""
     profiles = {host.text("langflow_deployment_profile") for host in fleet.tier(LANGFLOW)}
@@ -922,6 +1048,9 @@ def check_host_packages(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) ->
     if ETCD in host.tiers and system not in ETCD_SYSTEMS:
         message = f"etcd 3.5 has no package for {' '.join(system)}"
         yield Problem(ETCD, message, "use Debian 13 for the hosts of group etcd", (host.name,))
+    if MONITORING in host.tiers and system not in MONITORING_SYSTEMS:
+        message = f"monitoring is made for the packages of Debian 13, and the host has {' '.join(system)}"
+        yield Problem(MONITORING, message, "use Debian 13 for the hosts of group monitoring", (host.name,))
     if system != ("debian", "12"):
         return
     if REDIS in host.tiers and host.text("redis_implementation") == "valkey":
@@ -978,6 +1107,15 @@ def check_host_clock(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> It
         )
 
 
+def check_host_gpu(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Iterator[Problem]:
+    """A host of group gpu has a GPU; where nobody has looked, nothing is said."""
+    bus = host.values.get("__preflight_gpu") or {}
+    if GPU in host.tiers and "nvidia" in bus and not bus["nvidia"]["count"]:
+        yield Problem(
+            GPU, str(bus["summary"]), "take the host out of group gpu, or look at its firmware and slot", (host.name,)
+        )
+
+
 def check_host_version_edge(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Iterator[Problem]:
     """Only playbook upgrade leads to another release, and only on a step that is tested and destroys nothing."""
     if LANGFLOW not in host.tiers or not state.get("release") or fleet.operation not in JUDGED_OPERATIONS:
@@ -1022,6 +1160,9 @@ FLEET_CHECKS: tuple[Callable[[Fleet], Iterable[Problem]], ...] = (
     check_eviction,
     check_wiring,
     check_celery,
+    check_exporters,
+    check_receivers,
+    check_monitoring_pair,
     check_vector_extension,
     check_service_memory,
     check_postgresql_version,
@@ -1039,6 +1180,7 @@ HOST_CHECKS: tuple[Callable[[Fleet, Host, Mapping[str, t.Any]], Iterable[Problem
     check_host_disk,
     check_host_ports,
     check_host_clock,
+    check_host_gpu,
     check_host_version_edge,
 )
 

@@ -42,6 +42,7 @@ options:
       - V(file_put) uploads a file, V(file_get) reads the one in O(file_id), V(file_drop) deletes it.
       - V(served) counts the requests of this run in O(access_log).
       - V(judge) adds up O(counts) and fails unless each of O(nodes) has served.
+      - V(targets) asks the Prometheus at O(url), as O(username), whether all that it measures is up.
       - V(clean) removes everything the run has made.
     type: list
     elements: str
@@ -60,6 +61,7 @@ options:
       - file_drop
       - served
       - judge
+      - targets
       - clean
   node:
     description: What this place is called in the rows.
@@ -234,6 +236,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "file_drop": ("file deleted",),
     "served": (),
     "judge": ("has served",),
+    "targets": ("all targets up",),
     "clean": ("clean up",),
 }
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -250,6 +253,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "file_drop": ("url", "api_key", "file_id"),
     "served": ("run_id", "nodes"),
     "judge": ("nodes",),
+    "targets": ("url", "username", "password"),
     "clean": ("url", "username", "password"),
 }
 # Without these there is nothing for the steps after them.
@@ -328,6 +332,10 @@ class Smoke:
 
     def judge(self) -> None:
         smoke.judge_served(self.report, self.params["counts"], self.nodes)
+
+    def targets(self) -> None:
+        params = self.params
+        smoke.all_targets_up(self.report, params["url"], params["username"], params["password"], params["ca_path"])
 
     def clean(self) -> None:
         params = self.params

@@ -46,6 +46,21 @@ def test_filter_is_registered() -> None:
     assert FilterModule().filters() == {"firewall_rules": firewall_rules}
 
 
+def test_monitoring_reaches_every_host_and_nobody_else_does() -> None:
+    hosts = [{"name": "mon1", "address": "192.0.2.41"}, {"name": "mon2", "address": "192.0.2.43"}]
+    given = {"langflow_fleet_monitoring_hosts": hosts, "common_firewall_operators": ["198.51.100.0/24"]}
+    both = ["192.0.2.41", "192.0.2.43"]
+    for address in ("192.0.2.11", "192.0.2.21", "192.0.2.31"):
+        assert topology(address, **given)["exporters"]["from4"] == both
+        assert "monitoring" not in topology(address, **given)
+    found = {name: row["from4"] for name, row in topology("192.0.2.41", **given).items()}
+    assert found["alertmanager peers"] == found["exporters"] == ["192.0.2.43"]
+    assert found["monitoring"] == ["192.0.2.43", "198.51.100.0/24"]
+    assert found["langflow metrics"] == ["192.0.2.21", "192.0.2.22"]
+    closed = topology("192.0.2.11", common_firewall_clients=["198.51.100.7"], **given)["front door"]
+    assert closed["from4"] == [*both, "198.51.100.7"]
+
+
 @pytest.mark.parametrize(
     ("address", "wanted"),
     [
