@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# Which lab: `lab` (four hosts) or `single` (everything on one).
+# Which lab: `lab` (five hosts) or `single` (everything on one).
 INVENTORY ?= lab
 SCENARIO := $(patsubst lab,default,$(INVENTORY))
 
@@ -101,6 +101,12 @@ molecule-data: bootstrap ## Three database servers that take over for each other
 bench-converge: bootstrap ## Measure a first run and a no-op run on a fresh lab
 	@python tools/bench_converge.py --scenario $(SCENARIO) --inventory inventories/$(INVENTORY)
 
+# --- the demo ----------------------------------------------------------------------------------------------------------
+
+.PHONY: demo-celery
+demo-celery: bootstrap ## Show tasks on the lab that `make up` made: API, command line, batch, schedule, cancel, result
+	@python -m tools.drills.tasks_demo
+
 # --- the drills -------------------------------------------------------------------------------------------------------
 
 # DRILL=3: only that one. Results are kept in .lab/drills; docs/testing.md says what each drill proves.
@@ -115,6 +121,18 @@ drill-data: bootstrap ## Kill, cut off and restore what Langflow's data lives on
 	@tools/lab engine
 	python -m tools.drills data $(DRILL) $(addprefix --repeat ,$(REPEAT))
 
+# DRILL=worker-killed, host-lost, redis, node-rolls, api, roll, beat-lost or control; REPEAT=50: so many tasks instead of 200.
+.PHONY: drill-celery
+drill-celery: bootstrap ## Take away what carries tasks: worker, host, Redis, Langflow, API, beat (DRILL=worker-killed..., REPEAT=n)
+	@tools/lab engine
+	python -m tools.drills celery $(DRILL) $(addprefix --repeat ,$(REPEAT))
+
+# CASE=node_stopped: only that fault. SOAK=60: so many minutes of quiet instead of 20.
+.PHONY: drill-alerts
+drill-alerts: bootstrap ## Provoke alerts, time them from the fault to the receiver, and see that quiet is quiet (DRILL=1..6, CASE=, SOAK=)
+	@tools/lab engine
+	python -m tools.drills.alerts $(DRILL) $(addprefix --case ,$(CASE)) $(addprefix --soak ,$(SOAK))
+
 .PHONY: drill-encryption
 drill-encryption: bootstrap ## Encryption at rest on an emulated machine with disks of its own
 	@python -m tools.drills.encryption
@@ -122,7 +140,7 @@ drill-encryption: bootstrap ## Encryption at rest on an emulated machine with di
 .PHONY: drill
 drill: bootstrap ## All drills, one tier after the other
 	@status=0
-	for tier in drill-rolling drill-data drill-encryption; do $(MAKE) $$tier || status=1; done
+	for tier in drill-rolling drill-data drill-celery drill-alerts drill-encryption; do $(MAKE) $$tier || status=1; done
 	exit $$status
 
 # --- the artifact and the pages ---------------------------------------------------------------------------------------
@@ -134,6 +152,10 @@ build: bootstrap ## Build the collection, install it into an empty folder, use i
 .PHONY: docs
 docs: bootstrap ## Regenerate the pages and tables that are made from argument_specs
 	@python tools/docs.py
+
+.PHONY: dashboards
+dashboards: bootstrap ## Make Grafana's dashboards and Prometheus' console pages from the list of panels
+	@python tools/panels.py
 
 .PHONY: docs-site
 docs-site: bootstrap ## Build docs/ and the plugin pages as one HTML site

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ansible.plugins.loader import init_plugin_loader
 
-from tools.drills import data, rolling
+from tools.drills import data, rolling, tasks
 from tools.drills.core import COLLECTIONS, ROOT, Drill, DrillError, Lab, say
 
 
@@ -75,6 +75,12 @@ TIERS = {
         ["5a", "3", "5b", "1", "2", "4"],
     ),
     "data": Tier(data.SCENARIO, DATA, {name: [name] for name in DATA}, list(DATA)),
+    "celery": Tier(
+        tasks.SCENARIO,
+        {name: Step(tasks.drill_of(name), tasks.prepare) for name in tasks.NAMES},
+        {name: [name] for name in tasks.NAMES},
+        list(tasks.NAMES),
+    ),
 }
 
 
@@ -113,7 +119,7 @@ def run(tier: Tier, steps: Sequence[str], keep: bool, repeat: int = 0) -> list[D
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools.drills", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tier", choices=sorted(TIERS))
-    parser.add_argument("drills", nargs="*", metavar="DRILL", help="numbers of drills; all if none is given")
+    parser.add_argument("drills", nargs="*", metavar="DRILL", help="numbers or names of drills; all if none is given")
     parser.add_argument("--keep", action="store_true", help="take the lab as it is")
     parser.add_argument("--repeat", type=int, default=0, metavar="N", help="how often; 0: as the drill thinks right")
     given = parser.parse_args()

@@ -242,7 +242,11 @@ class Lab:
     _numbers: Iterator[int] = field(init=False, default_factory=lambda: iter(range(1, 10_000)))
 
     def __post_init__(self) -> None:
-        self.inventory = ROOT / "molecule" / self.scenario / "inventory"
+        own = ROOT / "molecule" / self.scenario / "inventory"
+        # The same rule as in tools/lab: a scenario without an inventory of its own tests one of those to copy.
+        self.inventory = (
+            own if own.is_dir() else ROOT / "inventories" / {"default": "lab"}.get(self.scenario, self.scenario)
+        )
         output = self.run(["ansible-inventory", "-i", str(self.inventory), "--list"]).stdout
         listed = json.loads(output)
         self.addresses = {name: row["ansible_host"] for name, row in listed["_meta"]["hostvars"].items()}

@@ -75,6 +75,26 @@ def test_each_due_time_fires_once_even_with_two_leaders(
     assert late < 1.0
 
 
+def test_the_next_look_is_no_later_than_the_next_due_time(
+    application: Any, leader: Leader, tmp_path: pathlib.Path
+) -> None:
+    plan(
+        tmp_path,
+        {"name": "often", "flow": FLOW, "every": 10},
+        {"name": "off", "flow": FLOW, "every": 1, "enabled": False},
+    )
+    standby = Leader(application)
+    leader.tick()
+    tick = application.settings.beat.tick
+    moment = datetime.datetime(2026, 11, 22, 10, 0, 9, 900_000, tzinfo=UTC)
+    assert standby.pause(moment) == tick
+    assert leader.pause(moment) == pytest.approx(0.12)
+    assert leader.pause(moment - datetime.timedelta(seconds=5)) == tick
+    # Never so short that it would spin.
+    assert leader.pause(moment + datetime.timedelta(seconds=0.1)) == tick
+    assert leader.pause(moment + datetime.timedelta(seconds=0.099999)) == pytest.approx(0.02, abs=0.001)
+
+
 def test_the_past_of_a_new_schedule_is_not_made_up_for(
     application: Any, leader: Leader, tmp_path: pathlib.Path
 ) -> None:

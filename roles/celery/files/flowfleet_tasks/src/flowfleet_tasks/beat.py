@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 UTC = datetime.UTC
 TIDY_EVERY = 600.0
+# A look that comes before a due time is wasted, so it comes so much later.
+SOONEST = 0.02
 
 
 def scheduled_run(name: str, due: datetime.datetime) -> str:
@@ -116,6 +118,14 @@ class Leader:
     def _describe(schedule: schedules.Schedule) -> dict[str, Any]:
         shown = {name: getattr(schedule, name) for name in ("name", "cron", "every", "timezone", "enabled")}
         return {**shown, "flow": schedule.body.get("flow"), "queue": schedule.body.get("queue", "")}
+
+    def pause(self, now: datetime.datetime) -> float:
+        """Return the seconds until the next look: a tick, or less when something is due before that."""
+        tick = self.settings.beat.tick
+        due = [moment for schedule in self._schedules if schedule.enabled and (moment := schedule.next(now))]
+        if not self.leading or not due:
+            return tick
+        return max(SOONEST, min(tick, (min(due) - now).total_seconds() + SOONEST))
 
     def fire_due(self, now: datetime.datetime) -> int:
         """Fire what is due; return how many runs were made."""
@@ -273,7 +283,7 @@ class LeaderScheduler(beat.Scheduler):  # type: ignore[misc]
             self.leader.leading = False
             log.error("the beat cannot work now: %s", error)
         notify.alive()
-        return self.leader.settings.beat.tick
+        return self.leader.pause(datetime.datetime.now(UTC))
 
     def sync(self) -> None:
         """There is nothing to write."""
