@@ -67,7 +67,7 @@ lint: bootstrap ## yamllint, ansible-lint (profile production), ruff, mypy
 .PHONY: unit
 unit: bootstrap ## Unit and contract tests
 	@mkdir -p .lab/reports
-	pytest tests/unit -n auto --junitxml=.lab/reports/unit.xml
+	pytest tests/unit -n auto --dist loadgroup --junitxml=.lab/reports/unit.xml
 
 .PHONY: sanity
 sanity: bootstrap ## ansible-test sanity, without any ignore file
