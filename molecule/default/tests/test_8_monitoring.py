@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import importlib
+import re
 import subprocess
 import sys
 import time
@@ -136,7 +137,8 @@ def test_units_are_hardened(cluster: Cluster) -> None:
             assert host.service(unit).is_running, unit
             shown = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -1")
             exposure = re.search(r": (\d+\.\d) ", shown)
-            assert exposure and float(exposure[1]) <= 2.0, f"{unit}: {shown}"
+            assert exposure, shown
+            assert float(exposure[1]) <= 2.0, f"{unit}: {shown}"
 
 
 def test_all_targets_are_up(prometheus: Api) -> None:
