@@ -123,6 +123,19 @@ def log_entries(balancer: Host, agent: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in balancer.check_output("grep -F %s " + LOG, agent).splitlines()]
 
 
+@pytest.fixture
+def nobody_runs(cluster: Cluster) -> Iterator[None]:
+    """Monitoring runs its synthetic flow every few seconds: it writes rows, and would be the first to meet a bad node."""
+    probes = [cluster.hosts[name] for name in cluster.groups.get("monitoring", [])]
+    for host in probes:
+        host.check_output("systemctl stop langflow-blackbox.service")
+    time.sleep(2)
+    yield
+    for host in probes:
+        host.check_output("systemctl start langflow-blackbox.service")
+
+
+@pytest.mark.usefixtures("nobody_runs")
 def test_balancer_sends_nothing_to_a_node_with_a_wrong_certificate(cluster: Cluster, front: Callable[..., Any]) -> None:
     balancer, node = cluster.one("loadbalancers"), cluster.all("langflow")[-1]
     address = cluster.address(cluster.groups["langflow"][-1])
@@ -188,18 +201,6 @@ def fingerprint(cluster: Cluster) -> str:
         "FROM pg_stat_user_tables"
     )
     return query(cluster, counted) + " " + database.check_output("runuser -u postgres -- sh -c %s", dump)
-
-
-@pytest.fixture
-def nobody_runs(cluster: Cluster) -> Iterator[None]:
-    """Monitoring runs its synthetic flow every few seconds, which writes rows; not while rows are counted."""
-    probes = [cluster.hosts[name] for name in cluster.groups.get("monitoring", [])]
-    for host in probes:
-        host.check_output("systemctl stop langflow-blackbox.service")
-    time.sleep(2)
-    yield
-    for host in probes:
-        host.check_output("systemctl start langflow-blackbox.service")
 
 
 @pytest.mark.usefixtures("nobody_runs")
