@@ -125,7 +125,7 @@ def log_entries(balancer: Host, agent: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def nobody_runs(cluster: Cluster) -> Iterator[None]:
-    """Monitoring runs its synthetic flow every few seconds: it writes rows, and would be the first to meet a bad node."""
+    """Monitoring runs a flow every few seconds, which writes rows and would be the first to meet a bad node."""
     probes = [cluster.hosts[name] for name in cluster.groups.get("monitoring", [])]
     for host in probes:
         host.check_output("systemctl stop langflow-blackbox.service")
