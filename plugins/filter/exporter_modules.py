@@ -75,8 +75,8 @@ def _pool_is_shown(variables: Mapping[str, Any]) -> bool:
     if "pgbouncer" in (variables.get("exporters_archives") or {}):
         return True
     facts = variables.get("ansible_facts") or {}
-    newest = facts.get("distribution_major_version") or OLDEST_WITH_PGBOUNCER_EXPORTER
-    return str(newest).split(".")[0].isdigit() and int(str(newest).split(".")[0]) >= OLDEST_WITH_PGBOUNCER_EXPORTER
+    release = str(facts.get("distribution_major_version") or OLDEST_WITH_PGBOUNCER_EXPORTER).partition(".")[0]
+    return release.isdigit() and int(release) >= OLDEST_WITH_PGBOUNCER_EXPORTER
 
 
 def exporter_modules(
