@@ -27,7 +27,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "roles/grafana/files/panels.yml"
-PAGE = ROOT / "tools/console.html"
 DASHBOARDS = ROOT / "roles/grafana/files/dashboards"
 CONSOLES = ROOT / "roles/prometheus/files/consoles"
 
@@ -374,6 +373,15 @@ def grafana_dashboard(page: Dashboard, book: Book) -> dict[str, Any]:
 EXPLORE = Dashboard("explore", "", "Explore", "Any query. Up to 24 series are drawn, up to 500 are listed.", ())
 
 
+# What a page has for itself; everything else is in page.lib beside it, which Prometheus reads as a library.
+CONSOLE = """\
+{{- /* Made by tools/panels.py; do not edit. */ -}}
+{{ define "title" }}@TITLE@{{ end -}}
+{{ define "data" }}@DATA@{{ end -}}
+{{ template "page" . -}}
+"""
+
+
 def console_data(page: Dashboard, book: Book) -> str:
     """Return what the script of a page reads. Prometheus takes two braces for a command, so none may be left."""
     data = {
@@ -417,13 +425,13 @@ def console_data(page: Dashboard, book: Book) -> str:
 def outputs(book: Book) -> dict[Path, str]:
     """Return every generated file."""
     files = {}
-    page = PAGE.read_text(encoding="utf-8")
     for dashboard in book.dashboards:
         text = json.dumps(grafana_dashboard(dashboard, book), indent=1, ensure_ascii=False) + "\n"
         files[DASHBOARDS / f"{dashboard.uid}.json"] = text
     for dashboard in (*book.dashboards, EXPLORE):
-        made = page.replace("@TITLE@", dashboard.title).replace("@DATA@", console_data(dashboard, book))
-        files[CONSOLES / f"{dashboard.name}.html"] = made
+        files[CONSOLES / f"{dashboard.name}.html"] = CONSOLE.replace("@TITLE@", dashboard.title).replace(
+            "@DATA@", console_data(dashboard, book)
+        )
     return files
 
 
@@ -431,7 +439,8 @@ def write(check: bool = False) -> list[Path]:
     """Write what is out of date, or only say it; a file that no page has any more goes."""
     files = outputs(read())
     stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    extra = [path for folder in (DASHBOARDS, CONSOLES) for path in folder.glob("*") if path not in files]
+    made = [*DASHBOARDS.glob("*"), *CONSOLES.glob("*.html")]
+    extra = [path for path in made if path not in files]
     if not check:
         for path in extra:
             path.unlink()

@@ -216,9 +216,28 @@ def test_the_data_source_is_the_one_that_is_provisioned() -> None:
 # --- console pages
 
 
+CONSOLES = ROOT / "roles/prometheus/files/consoles"
+
+
+def served(page: str) -> str:
+    """A page as Prometheus serves it: what it has for itself in the place of the commands that name it."""
+    defined = re.compile(r'\{\{ define "(\w+)" -?\}\}(.*?)\{\{ end (?:-)?\}\}', re.S)
+    own = dict(defined.findall((CONSOLES / f"{page}.html").read_text(encoding="utf-8")))
+    assert own.keys() == {"title", "data"}
+    text = dict(defined.findall((CONSOLES / "page.lib").read_text(encoding="utf-8")))["page"].lstrip()
+    for name, value in own.items():
+        text = text.replace(f'{{{{ template "{name}" . }}}}', value)
+    return str(text)
+
+
+def test_the_role_brings_every_console_file() -> None:
+    variables = yaml.safe_load((ROOT / "roles/prometheus/vars/main.yml").read_text(encoding="utf-8"))
+    assert variables["__prometheus_consoles"] == sorted(path.name for path in CONSOLES.iterdir())
+
+
 @pytest.mark.parametrize("page", [*(page.name for page in BOOK.dashboards), "explore"])
 def test_console_page_stands_alone(page: str) -> None:
-    text = (ROOT / f"roles/prometheus/files/consoles/{page}.html").read_text(encoding="utf-8")
+    text = served(page)
     assert "{{" not in text, "Prometheus would take it for a command"
     assert len(text) < 60_000
     outside = re.findall(r"""(?:src|href)=["'](?!data:,)[^"']+|url\(|@import|https?://[^"'\s]+""", text)
