@@ -10,7 +10,6 @@ telling each other more than the identifiers the server gave out.
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import io
@@ -34,7 +33,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._langflow_api i
     output_text,
 )
 from ansible_collections.flowfleet.langflow.plugins.module_utils._langflow_flow import PlanError, make_flow
-from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, RestError
+from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, RestError, basic_login
 
 PREFIX = "flowfleet-smoke"
 RUN_ID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{12}$")
@@ -392,8 +391,7 @@ def judge_served(report: Report, counts: Iterable[Mapping[str, int]], nodes: Ite
 
 def all_targets_up(report: Report, url: str, username: str, password: str, ca_path: str | None) -> None:
     """Everything that Prometheus measures has to answer; one that has just been restarted is given a moment."""
-    token = base64.b64encode(f"{username}:{password}".encode()).decode()
-    access = Access(ca_path, timeout=10, token=f"Basic {token}")
+    access = Access(ca_path, timeout=10, token=basic_login(username, password))
     with report.step("all targets up") as detail:
         end = time.monotonic() + TARGETS_PATIENCE
         while True:

@@ -50,6 +50,13 @@ class Answer:
             raise RestError(f"answer is not JSON: {self.shown()!r}") from None
 
 
+def basic_login(username: str | None, password: str | None) -> str | None:
+    """What an Authorization header says for a name and a password; nothing without a name."""
+    if not username:
+        return None
+    return "Basic " + base64.b64encode(f"{username}:{password or ''}".encode()).decode()
+
+
 @dataclasses.dataclass(frozen=True)
 class Access:
     """How a client proves who it is, and whom it believes."""
@@ -60,7 +67,7 @@ class Access:
     username: str | None = None
     password: str | None = None
     timeout: float = 5.0
-    # What the server has given for a login; goes before name and password.
+    # What the Authorization header says, with every request; goes before name and password, which go with changes only.
     token: str | None = None
 
     def context(self) -> ssl.SSLContext:
@@ -89,8 +96,7 @@ class Access:
         if self.token:
             headers["Authorization"] = self.token
         elif self.username and self.password and method != "GET":
-            token = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-            headers["Authorization"] = f"Basic {token}"
+            headers["Authorization"] = str(basic_login(self.username, self.password))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         client = http.client.HTTPSConnection(
             parts.hostname, parts.port or 443, timeout=timeout or self.timeout, context=self.context()

@@ -139,7 +139,6 @@ url:
   sample: https://192.0.2.61:9093
 """
 
-import base64
 import datetime
 from typing import Any
 
@@ -151,7 +150,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._alertmanager i
     SilenceError,
     written,
 )
-from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access
+from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, basic_login
 
 MATCHER = {
     "name": {"type": "str", "required": True},
@@ -171,10 +170,8 @@ def lines(silences: list[Silence]) -> str:
 
 def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Bring the silences of one author to what is wanted."""
-    token = ""
-    if params["username"]:
-        token = base64.b64encode(f"{params['username']}:{params['password'] or ''}".encode()).decode()
-    access = Access(params["ca_path"], timeout=params["request_timeout"], token=f"Basic {token}" if token else None)
+    login = basic_login(params["username"], params["password"])
+    access = Access(params["ca_path"], timeout=params["request_timeout"], token=login)
     server = Alertmanager(params["urls"], access)
     present = params["state"] == "present"
     there = server.living(params["created_by"])

@@ -148,7 +148,6 @@ worse:
   sample: [p99 of support-bot]
 """
 
-import base64
 import dataclasses
 import os
 import tempfile
@@ -156,7 +155,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _baseline
-from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access
+from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, basic_login
 
 
 def read(path: str) -> _baseline.Baseline:
@@ -194,11 +193,8 @@ def record(module: AnsibleModule) -> None:
     """Ask, and keep the answers."""
     given = module.params
     end = time.time() if given["end"] is None else given["end"]
-    token = None
-    if given["username"]:
-        pair = f"{given['username']}:{given['password'] or ''}"
-        token = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    access = Access(ca_path=given["ca_path"], token=token, timeout=given["timeout"])
+    login = basic_login(given["username"], given["password"])
+    access = Access(ca_path=given["ca_path"], token=login, timeout=given["timeout"])
     found = _baseline.record(
         _baseline.Prometheus(given["url"], access), given["name"], end - given["window"], end, given["flows"]
     )
