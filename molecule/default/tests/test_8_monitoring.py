@@ -44,10 +44,9 @@ class Api:
     """Prometheus or Alertmanager, as their users reach them."""
 
     def __init__(self, url: str, ca: Path, user: str = "", password: str = "") -> None:
-        from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access
+        from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, basic_login
 
-        login = base64.b64encode(f"{user}:{password}".encode()).decode()
-        self.url, self.access = url, Access(str(ca), timeout=20, token=f"Basic {login}" if user else None)
+        self.url, self.access = url, Access(str(ca), timeout=20, token=basic_login(user, password))
 
     def status(self, path: str) -> int:
         return int(self.access.call("GET", self.url + path).status)
@@ -127,6 +126,26 @@ def test_rules_do_what_they_say(cluster: Cluster, tmp_path: Path) -> None:
             host.check_output(f"base64 -di {folder}/{file.name}.b64 | gunzip > {folder}/{file.name}")
         done = host.run(f"cd {folder} && promtool test rules *.test.yml")
         assert done.rc == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    finally:
+        host.check_output(f"rm -rf {folder}")
+
+
+def test_the_reader_counts_as_it_should(cluster: Cluster) -> None:
+    """The program of the gateway's log, run by the very reader of the load balancer."""
+    sys.path.insert(0, str(ROOT / "tests/unit/roles"))
+    gateway = importlib.import_module("test_gateway_metrics")
+    host = cluster.one("loadbalancers")
+    folder = host.check_output("mktemp -d")
+    try:
+        for name, text in (("gateway.mtail", gateway.PROGRAM), ("access.json", gateway.sample())):
+            content = base64.b64encode(text.encode()).decode()
+            host.check_output(f"echo {content} | base64 -d > {folder}/{name}")
+        gateway.check_counts(
+            host.check_output(
+                f"mtail --one_shot --one_shot_format prometheus --emit_prog_label=false --logtostderr "
+                f"--progs {folder} --logs {folder}/access.json"
+            )
+        )
     finally:
         host.check_output(f"rm -rf {folder}")
 
