@@ -67,7 +67,8 @@ lint: bootstrap ## yamllint, ansible-lint (profile production), ruff, mypy
 .PHONY: unit
 unit: bootstrap ## Unit and contract tests
 	@mkdir -p .lab/reports
-	pytest tests/unit -n auto --dist loadgroup --junitxml=.lab/reports/unit.xml
+	# By file: what a file makes once for all its tests is made by one process.
+	pytest tests/unit -n auto --dist loadfile --junitxml=.lab/reports/unit.xml
 
 .PHONY: sanity
 sanity: bootstrap ## ansible-test sanity, without any ignore file

@@ -97,8 +97,38 @@ def collections_path(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return base
 
 
+@pytest.fixture(scope="session")
+def ansible_playbook(collections_path: pathlib.Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the program in a directory, with this checkout as the installed collection and nobody's settings."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+
+    def run(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        settings = {
+            "ANSIBLE_COLLECTIONS_PATH": str(collections_path),
+            "ANSIBLE_INJECT_FACT_VARS": "false",
+            "ANSIBLE_LOCAL_TEMP": str(folder / ".ansible"),
+            "ANSIBLE_REMOTE_TEMP": str(folder / ".ansible"),
+            "ANSIBLE_RETRY_FILES_ENABLED": "false",
+            "ANSIBLE_NOCOLOR": "true",
+            "LC_ALL": "C.UTF-8",
+        }
+        return subprocess.run(
+            [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), *arguments],
+            cwd=folder,
+            env={**own, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
 @pytest.fixture
-def play(tmp_path: pathlib.Path, collections_path: pathlib.Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def play(
+    tmp_path: pathlib.Path, ansible_playbook: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a playbook on this machine, as a user would, and get what it printed."""
 
     def run(
@@ -113,26 +143,7 @@ def play(tmp_path: pathlib.Path, collections_path: pathlib.Path) -> Callable[...
             inventory.write_text(
                 f"localhost ansible_connection=local ansible_python_interpreter={sys.executable}\n", encoding="utf-8"
             )
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        environment.update(
-            ANSIBLE_COLLECTIONS_PATH=str(collections_path),
-            ANSIBLE_INJECT_FACT_VARS="false",
-            ANSIBLE_LOCAL_TEMP=str(tmp_path / ".ansible"),
-            ANSIBLE_REMOTE_TEMP=str(tmp_path / ".ansible"),
-            ANSIBLE_RETRY_FILES_ENABLED="false",
-            ANSIBLE_NOCOLOR="true",
-            LC_ALL="C.UTF-8",
-        )
-        program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
-        return subprocess.run(
-            [program, "--inventory", str(inventory), str(tmp_path / "play.yml"), *options],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        return ansible_playbook(tmp_path, "--inventory", str(inventory), str(tmp_path / "play.yml"), *options)
 
     return run
 

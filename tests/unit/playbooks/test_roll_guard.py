@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+Program = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).resolve().parents[3]
 INVENTORY = """
 [langflow]
@@ -28,7 +29,7 @@ def first_tasks() -> list[dict[str, Any]]:
     return tasks[:1]
 
 
-def roll(folder: Path, collections: Path, tasks: list[dict[str, Any]]) -> tuple[int, list[str], str]:
+def roll(folder: Path, program: Program, tasks: list[dict[str, Any]]) -> tuple[int, list[str], str]:
     """Status, the hosts that were touched in order, and the output of a play with some tasks in front."""
     touched = folder / "touched"
     plays = yaml.safe_load((ROOT / "playbooks/roll_nodes.yml").read_text())
@@ -64,33 +65,18 @@ def roll(folder: Path, collections: Path, tasks: list[dict[str, Any]]) -> tuple[
     (folder / "inventory.ini").write_text(INVENTORY)
     (folder / "roll.yml").write_text(yaml.safe_dump([play], sort_keys=False))
     shutil.copytree(ROOT / "playbooks/tasks", folder / "tasks")
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.ini", "roll.yml"],
-        cwd=folder,
-        env={
-            **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
-            "ANSIBLE_COLLECTIONS_PATH": str(collections),
-            "ANSIBLE_INJECT_FACT_VARS": "false",
-            "ANSIBLE_LOCAL_TEMP": str(folder / ".ansible"),
-            "ANSIBLE_REMOTE_TEMP": str(folder / ".ansible"),
-            "ANSIBLE_NOCOLOR": "true",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = program(folder, "-i", "inventory.ini", "roll.yml")
     return done.returncode, touched.read_text().split(), done.stdout + done.stderr
 
 
-def test_no_batch_follows_one_that_lost_a_host(tmp_path: Path, collections_path: Path) -> None:
-    status, touched, output = roll(tmp_path, collections_path, first_tasks())
+def test_no_batch_follows_one_that_lost_a_host(tmp_path: Path, ansible_playbook: Program) -> None:
+    status, touched, output = roll(tmp_path, ansible_playbook, first_tasks())
     assert status != 0
     assert touched == ["one"], output
     assert "Lost: lost. No further node is touched." in output
     assert "Report | Count what clients got" in output
 
 
-def test_without_the_guard_the_next_batches_would_follow(tmp_path: Path, collections_path: Path) -> None:
-    _status, touched, output = roll(tmp_path, collections_path, [])
+def test_without_the_guard_the_next_batches_would_follow(tmp_path: Path, ansible_playbook: Program) -> None:
+    _status, touched, output = roll(tmp_path, ansible_playbook, [])
     assert touched == ["one", "three", "four"], output

@@ -57,10 +57,6 @@ def states(case: Mapping[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-# All of them by one process: each worker would judge every inventory for itself.
-pytestmark = pytest.mark.xdist_group("inventories")
-
-
 @pytest.fixture(scope="session")
 def environment(collections_path: Path) -> dict[str, str]:
     """Give the environment of an operator, with this checkout as the installed collection."""

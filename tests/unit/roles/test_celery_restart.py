@@ -15,11 +15,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+Program = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).resolve().parents[3]
 WORKERS = ("main", "bulk")
 UNITS = {name: f"celery-worker@{name}.service" for name in WORKERS}
@@ -61,7 +63,7 @@ sys.exit(3 if late else 0)
 """
 
 
-def restart(folder: Path, collections: Path, *, broken: tuple[str, ...] = (), late: tuple[str, ...] = (),
+def restart(folder: Path, program: Program, *, broken: tuple[str, ...] = (), late: tuple[str, ...] = (),
             rescue: bool = True) -> tuple[int, list[str], str]:  # fmt: skip
     """Status, what was called in order, and the output of tasks_from restart.yml; without its rescue if wanted."""
     state, programs = folder / "state", folder / "bin"
@@ -103,23 +105,7 @@ def restart(folder: Path, collections: Path, *, broken: tuple[str, ...] = (), la
         "__celery_tool": str(programs / "tool"),
         "__celery_surplus": [],
     }
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
-    done = subprocess.run(
-        [program, "-i", "localhost,", "restart.yml", "-e", json.dumps(given)],
-        cwd=folder,
-        env={
-            **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
-            "ANSIBLE_COLLECTIONS_PATH": str(collections),
-            "ANSIBLE_INJECT_FACT_VARS": "false",
-            "ANSIBLE_LOCAL_TEMP": str(folder / ".ansible"),
-            "ANSIBLE_REMOTE_TEMP": str(folder / ".ansible"),
-            "ANSIBLE_NOCOLOR": "true",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )  # fmt: skip
+    done = program(folder, "-i", "localhost,", "restart.yml", "-e", json.dumps(given))
     return done.returncode, (state / "journal").read_text().splitlines(), done.stdout + done.stderr
 
 
@@ -127,16 +113,16 @@ def states(folder: Path) -> dict[str, str]:
     return {name: (folder / "state" / f"{name}.state").read_text() for name in WORKERS}
 
 
-def test_workers_are_drained_and_restarted(tmp_path: Path, collections_path: Path) -> None:
-    status, calls, output = restart(tmp_path, collections_path)
+def test_workers_are_drained_and_restarted(tmp_path: Path, ansible_playbook: Program) -> None:
+    status, calls, output = restart(tmp_path, ansible_playbook)
     assert status == 0, output
     assert sorted(calls[:2]) == ["drain bulk", "drain main"]
     # A worker that is started takes tasks by itself.
     assert calls[2:] == [f"restart {UNITS[name]}" for name in WORKERS]
 
 
-def test_a_worker_that_does_not_start_leaves_none_drained(tmp_path: Path, collections_path: Path) -> None:
-    status, calls, output = restart(tmp_path, collections_path, broken=("main",))
+def test_a_worker_that_does_not_start_leaves_none_drained(tmp_path: Path, ansible_playbook: Program) -> None:
+    status, calls, output = restart(tmp_path, ansible_playbook, broken=("main",))
     assert status != 0
     assert sorted(calls[:2]) == ["drain bulk", "drain main"]
     # The second one is not even tried, and both take tasks again: the first one's unit may still have its old process.
@@ -148,15 +134,15 @@ def test_a_worker_that_does_not_start_leaves_none_drained(tmp_path: Path, collec
     assert "it does not start with this setting" in reason
 
 
-def test_a_worker_that_is_not_done_in_time_is_not_restarted(tmp_path: Path, collections_path: Path) -> None:
-    status, calls, output = restart(tmp_path, collections_path, late=("bulk",))
+def test_a_worker_that_is_not_done_in_time_is_not_restarted(tmp_path: Path, ansible_playbook: Program) -> None:
+    status, calls, output = restart(tmp_path, ansible_playbook, late=("bulk",))
     assert status != 0
     assert not [call for call in calls if call.startswith("restart")]
     assert set(states(tmp_path).values()) == {"consuming"}
     assert "still has tasks after 5 s: bulk" in output
 
 
-def test_without_the_rescue_they_would_stay_drained(tmp_path: Path, collections_path: Path) -> None:
-    status, _calls, output = restart(tmp_path, collections_path, broken=("main",), rescue=False)
+def test_without_the_rescue_they_would_stay_drained(tmp_path: Path, ansible_playbook: Program) -> None:
+    status, _calls, output = restart(tmp_path, ansible_playbook, broken=("main",), rescue=False)
     assert status != 0, output
     assert set(states(tmp_path).values()) == {"draining"}
