@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import sys
 from typing import Any
 
 import pytest
@@ -37,9 +36,8 @@ def role(systemd: int = 257, **changes: Any) -> Role:
 def package(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The package's own judge of its configuration."""
     monkeypatch.syspath_prepend(str(ROLES / "celery/files/flowfleet_tasks/src"))
-    yield importlib.import_module("flowfleet_tasks.config")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "flowfleet_tasks"]:
-        del sys.modules[name]
+    # It stays loaded: a second copy would bring error types of its own, which the first copy does not catch.
+    return importlib.import_module("flowfleet_tasks.config")
 
 
 # --- what the program reads -------------------------------------------------------------------------------------------
