@@ -40,6 +40,10 @@ up: bootstrap ## Create the lab and bring Langflow up in it (INVENTORY=single: o
 down: bootstrap ## Remove the lab's hosts, secrets and CA
 	@tools/lab down $(SCENARIO)
 
+.PHONY: lab-artifacts
+lab-artifacts: bootstrap ## Make the programs of the log tier that Debian does not have (optional; needs Go's module proxy and Maven Central)
+	@tools/lab_artifacts/make
+
 .PHONY: ssh
 ssh: ## Open a shell on a host: make ssh HOST=app1
 	@tools/lab ssh $(or $(HOST),$(error name a host: make ssh HOST=app1))
@@ -134,6 +138,13 @@ drill-alerts: bootstrap ## Provoke alerts, time them from the fault to the recei
 	@tools/lab engine
 	python -m tools.drills.alerts $(DRILL) $(addprefix --case ,$(CASE)) $(addprefix --soak ,$(SOAK))
 
+# DRILL=runs, outage, disk or masking; REPEAT=500: so many hot runs instead of 5000.
+.PHONY: drill-logs
+drill-logs: bootstrap ## Follow requests through logs and traces, take the log tier away, look for what must be masked (DRILL=runs..., REPEAT=n)
+	@tools/lab engine
+	tools/lab_artifacts/make || echo "Some parts of the log tier could not be made here: drills that need them will say so."
+	python -m tools.drills logs $(DRILL) $(addprefix --repeat ,$(REPEAT))
+
 .PHONY: drill-encryption
 drill-encryption: bootstrap ## Encryption at rest on an emulated machine with disks of its own
 	@python -m tools.drills.encryption
@@ -141,7 +152,7 @@ drill-encryption: bootstrap ## Encryption at rest on an emulated machine with di
 .PHONY: drill
 drill: bootstrap ## All drills, one tier after the other
 	@status=0
-	for tier in drill-rolling drill-data drill-celery drill-alerts drill-encryption; do $(MAKE) $$tier || status=1; done
+	for tier in drill-rolling drill-data drill-celery drill-alerts drill-logs drill-encryption; do $(MAKE) $$tier || status=1; done
 	exit $$status
 
 # --- the artifact and the pages ---------------------------------------------------------------------------------------

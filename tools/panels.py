@@ -76,6 +76,7 @@ class Panel:
     width: int = 8
     height: int = 8
     columns: tuple[str, ...] = ()
+    exemplars: bool = False
     needs: str = ""
     may_be_empty: str = ""
     raw: str = ""
@@ -275,6 +276,7 @@ def grafana_panel(panel: Panel, number: int, place: dict[str, int], datasource: 
                 "range": not instant,
                 "format": "table" if panel.kind == "table" else "time_series",
                 "editorMode": "code",
+                **({"exemplar": True} if panel.exemplars else {}),
             }
             for position, query in enumerate(panel.queries)
         ],

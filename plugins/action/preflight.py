@@ -15,12 +15,14 @@ from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight import (
     BACKUP,
+    LOGGING,
     MONITORING,
     OPERATIONS,
     POSTGRESQL,
     ROLE_DATA,
     SITE,
     TIERS,
+    TRACED_TIERS,
     Fleet,
     Host,
     Problem,
@@ -43,6 +45,7 @@ STATE_VARIABLE = "__preflight_host"
 DATA_VARIABLE = "__preflight_data"
 GPU_VARIABLE = "__preflight_gpu"
 EXPORTERS_ROLE, GRAFANA_ROLE = "exporters", "grafana"
+SHIPPER_ROLE, COLLECTOR_ROLE, LOGSTASH_ROLE, KIBANA_ROLE = "log_shipper", "otel_collector", "logstash", "kibana"
 EXTRA_VARIABLES = ("ansible_host", STATE_VARIABLE, DATA_VARIABLE, GPU_VARIABLE)
 HOST_LISTS = {
     "loadbalancers": "langflow_fleet_lb_hosts",
@@ -54,6 +57,7 @@ HOST_LISTS = {
     "celery": "langflow_fleet_celery_hosts",
     "gpu": "langflow_fleet_gpu_hosts",
     "monitoring": "langflow_fleet_monitoring_hosts",
+    "logging": "langflow_fleet_logging_hosts",
 }
 
 
@@ -74,6 +78,30 @@ def role_data(roles_directory: str, load: Callable[[str], t.Any]) -> dict[str, t
         content = load(os.path.join(roles_directory, "langflow", "vars", file)) or {}
         found[field] = content[variable]
     return found
+
+
+def _add_logging(tiers: Mapping[str, list[str]], hosts: dict[str, tuple[str, ...]], hostvars: t.Any) -> None:
+    """Add the roles for logs and traces, which follow from more than one group."""
+
+    def wished(name: str, variable: str, otherwise: bool) -> bool:
+        return bool(boolean(hostvars.raw_get(name).get(variable, otherwise), strict=False))
+
+    keepers, gateways = tiers.get(LOGGING, []), tiers.get(MONITORING, [])
+    if keepers:
+        # Every host sends what it says.
+        for name in hosts:
+            hosts[name] = (*hosts[name], SHIPPER_ROLE)
+        for name in keepers:
+            if wished(name, "langflow_fleet_logstash", False):
+                hosts[name] = (*hosts[name], LOGSTASH_ROLE)
+        if wished(keepers[0], "langflow_fleet_kibana", True):
+            hosts[keepers[0]] = (*hosts[keepers[0]], KIBANA_ROLE)
+    elsewhere = any(hostvars.raw_get(name).get("otel_collector_otlp_endpoint") for name in gateways)
+    if gateways and (keepers or elsewhere):
+        traced = [name for tier in (*TRACED_TIERS, MONITORING) for name in tiers.get(tier, ())]
+        for name in dict.fromkeys(traced):
+            if wished(name, "langflow_fleet_tracing", True):
+                hosts[name] = (*hosts[name], COLLECTOR_ROLE)
 
 
 def build_fleet(
@@ -107,6 +135,7 @@ def build_fleet(
         for name in tiers[MONITORING]:
             if boolean(hostvars.raw_get(name).get("langflow_fleet_grafana", False), strict=False):
                 hosts[name] = (*hosts[name], GRAFANA_ROLE)
+    _add_logging(tiers, hosts, hostvars)
     variables, problems = collect(hosts, hostvars.raw_get, hostvars, roles, templar, EXTRA_VARIABLES, empty)
 
     states, data = (

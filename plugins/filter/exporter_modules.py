@@ -35,6 +35,10 @@ options:
     description: Whether the Langflow hosts pool connections. The exporter of Debian 12 is too old for it.
     type: bool
     default: false
+  tracing:
+    description: Whether services send traces, through agents on their hosts and gateways on those that monitor.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -66,7 +70,10 @@ MODULES = {
     "backup": (),
     "gpu": ("dcgm",),
     "monitoring": (),
+    "logging": ("elasticsearch",),
 }
+# Groups whose services send traces, by an agent on the same host.
+TRACED = ("loadbalancers", "langflow", "celery")
 OLDEST_WITH_PGBOUNCER_EXPORTER = 13
 
 
@@ -85,6 +92,7 @@ def exporter_modules(
     patroni: bool = False,
     proxy: bool = False,
     pgbouncer: bool = False,
+    tracing: bool = False,
 ) -> dict[str, list[str]]:
     """Names of modules for each host."""
     if not isinstance(groups, Mapping) or not isinstance(hostvars, Mapping):
@@ -104,6 +112,11 @@ def exporter_modules(
         for name in groups.get("langflow") or ():
             if _pool_is_shown(hostvars[name]):
                 found[name].append("pgbouncer")
+    if tracing:
+        for name in dict.fromkeys(name for group in TRACED for name in groups.get(group) or ()):
+            found[name].append("otel_agent")
+        for name in groups.get("monitoring") or ():
+            found[name].extend(("otel_gateway", "span_metrics"))
     return found
 
 

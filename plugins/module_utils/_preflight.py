@@ -30,7 +30,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._version_edges 
     version_tuple,
 )
 
-LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY, GPU, MONITORING = TIERS = (
+LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY, GPU, MONITORING, LOGGING = TIERS = (
     "loadbalancers",
     "langflow",
     "postgresql",
@@ -40,6 +40,7 @@ LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY, GPU, MONITORIN
     "celery",
     "gpu",
     "monitoring",
+    "logging",
 )
 # Without these there is no cluster; the others are wanted by a mode, or not at all.
 NEEDED_TIERS = (LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS)
@@ -48,6 +49,8 @@ STANDALONE, PATRONI, SENTINEL = "standalone", "patroni", "sentinel"
 CLUSTER_MODES = ((POSTGRESQL, "postgresql_mode", PATRONI), (REDIS, "redis_mode", SENTINEL))
 CLUSTER_SIZE = 3
 ETCD_SIZES = (1, 3, 5, 7)
+# Where traces begin.
+TRACED_TIERS = (LOADBALANCERS, LANGFLOW, CELERY)
 # What a host may show to Prometheus: the local port of each program, where it is one that nothing else has.
 EXPORTERS = {
     "node": 9100,
@@ -63,6 +66,10 @@ EXPORTERS = {
     "pgbouncer": 9127,
     "celery": None,
     "dcgm": "exporters_dcgm_port",
+    "elasticsearch": 9114,
+    "otel_agent": None,
+    "otel_gateway": None,
+    "span_metrics": None,
 }
 # Ports of a monitoring host, and the unit that has each.
 MONITORING_PORTS = (
@@ -71,6 +78,28 @@ MONITORING_PORTS = (
     ("alertmanager_port", "langflow-alertmanager.service"),
     ("blackbox_port", "langflow-blackbox.service"),
 )
+# Ports of what carries and keeps logs and traces, and the unit that has each.
+LOGGING_PORTS = (
+    ("elasticsearch_http_port", "elasticsearch.service"),
+    ("elasticsearch_transport_port", "elasticsearch.service"),
+    ("kibana_port", "kibana.service"),
+    ("logstash_http_port", "logstash.service"),
+    ("logstash_api_port", "logstash.service"),
+)
+AGENT_PORTS = ("otel_collector_agent_port", "otel_collector_agent_metrics_port")
+GATEWAY_PORTS = (
+    "otel_collector_gateway_port",
+    "otel_collector_gateway_metrics_port",
+    "otel_collector_span_metrics_port",
+)
+COLLECTOR_UNITS = "otel*.service"
+# What a namespace of data streams may be made of.
+NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_.]{0,99}")
+# Archives that are fetched, each with the checksum that it has to have.
+COLLECTOR = "otel_collector_archive"
+ARCHIVES = ("elasticsearch_archive", "logstash_archive", "kibana_archive", COLLECTOR)
+# Half of the memory is for the file system's cache, which searches read from.
+HEAP_SHARE = 0.5
 # What a receiver of alerts of each type needs, and what it may say about what it is told.
 RECEIVER_NEEDS = {
     "webhook": ("url",),
@@ -435,6 +464,13 @@ def listeners(host: Host) -> list[Listener]:
             take("alertmanager_cluster_port", port, "langflow-alertmanager.service")
         if uses_grafana(host):
             take("grafana_port", host.values.get("grafana_port"), "grafana*.service")
+    # Known only where the roles run.
+    for variable, unit in LOGGING_PORTS:
+        take(variable, host.values.get(variable), unit)
+    if "otel_collector_modes" in host.values:
+        for modes, variables in ((TRACED_TIERS, AGENT_PORTS), ((MONITORING,), GATEWAY_PORTS)):
+            for variable in variables if host.tiers.intersection(modes) else ():
+                take(variable, host.values.get(variable), COLLECTOR_UNITS)
     # Known only where role exporters runs: on every host of a fleet that is monitored.
     take("exporters_port", host.values.get("exporters_port"), "langflow-exporters.service")
     for module in exporters(host):
@@ -470,9 +506,14 @@ def uses_proxy(host: Host) -> bool:
     return host.values.get("langflow_fleet_proxy") is True
 
 
+def wished(host: Host, variable: str) -> bool:
+    """Tell whether something is switched on that is off by default."""
+    return host.text(variable).lower() in ("true", "yes", "1", "on")
+
+
 def uses_grafana(host: Host) -> bool:
     """Tell whether Grafana is wanted on the monitoring hosts."""
-    return host.text("langflow_fleet_grafana").lower() in ("true", "yes", "1", "on")
+    return wished(host, "langflow_fleet_grafana")
 
 
 def exporters(host: Host) -> list[str]:
@@ -483,7 +524,7 @@ def exporters(host: Host) -> list[str]:
 
 def uses_pooler(host: Host) -> bool:
     """Tell whether Langflow on this host reaches the database through a pool of its own."""
-    return host.text("langflow_fleet_pgbouncer").lower() in ("true", "yes", "1", "on")
+    return wished(host, "langflow_fleet_pgbouncer")
 
 
 def check_port_clashes(fleet: Fleet) -> Iterator[Problem]:
@@ -819,6 +860,74 @@ def check_monitoring_pair(fleet: Fleet) -> Iterator[Problem]:
             yield Problem(name, message, "set it once, in the variables of group monitoring")
 
 
+def check_logging_hosts(fleet: Fleet) -> Iterator[Problem]:
+    """Elasticsearch goes on while most of its nodes are there; all of them are one cluster."""
+    hosts = fleet.tier(LOGGING)
+    if len(hosts) == 2:
+        names = ", ".join(host.name for host in hosts)
+        message = f"group logging has 2 hosts ({names}): without either of them there is no majority, as with one"
+        yield Problem(LOGGING, message, "have one host in it, or three and more")
+    for name in (
+        "elasticsearch_version",
+        "elasticsearch_cluster_name",
+        "elasticsearch_http_port",
+        "elasticsearch_transport_port",
+    ):
+        if len({repr(host.values[name]) for host in hosts if name in host.values}) > 1:
+            message = "differs between the hosts of group logging, which are one cluster"
+            yield Problem(name, message, "set it once, in the variables of group logging")
+
+
+def check_log_wishes(fleet: Fleet) -> Iterator[Problem]:
+    """What is switched on has the hosts that it needs, and means one thing on every host."""
+    for host in fleet.hosts.values():
+        for name in ("langflow_fleet_logstash", "langflow_fleet_kibana"):
+            if wished(host, name) and name in host.given and not fleet.tier(LOGGING):
+                message = "is on, and group logging has no host that could run it"
+                yield Problem(name, message, "add a host to group logging, or leave it out", (host.name,))
+        namespace = host.text("langflow_fleet_environment")
+        if "langflow_fleet_environment" in host.values and not NAMESPACE.fullmatch(namespace):
+            message = f"'{namespace}' cannot be part of the name of a data stream"
+            fix = "use lower-case letters, digits, dots and underscores, such as production"
+            yield Problem("langflow_fleet_environment", message, fix, (host.name,))
+    names = ("langflow_fleet_logstash", "langflow_fleet_kibana", "langflow_fleet_environment", "langflow_fleet_tracing")
+    for name in names:
+        found = {str(host.values[name]).lower() for host in fleet.hosts.values() if name in host.values}
+        known = [host for host in fleet.hosts.values() if name in host.values]
+        if len(found) > 1 or (known and len(known) < len(fleet.hosts)):
+            message = "is not the same on every host, and both ends of the way have to agree"
+            yield Problem(name, message, "set it once, in the variables of group all")
+
+
+def check_tracing(fleet: Fleet) -> Iterator[Problem]:
+    """Traces that are wished for have a gateway that chooses, and somebody who keeps them."""
+    hosts = [host for host in fleet.hosts.values() if "langflow_fleet_tracing" in host.given]
+    if not any(wished(host, "langflow_fleet_tracing") for host in hosts):
+        return
+    elsewhere = any(host.text("otel_collector_otlp_endpoint") for host in fleet.tier(MONITORING))
+    if not fleet.tier(MONITORING):
+        message = "is on, and group monitoring has no host that could choose which traces are kept"
+        yield Problem("langflow_fleet_tracing", message, "add a host to group monitoring, or leave it out")
+    elif not fleet.tier(LOGGING) and not elsewhere:
+        message = "is on, and nobody keeps the traces"
+        fix = "add a host to group logging, or set otel_collector_otlp_endpoint to a backend of your own"
+        yield Problem("langflow_fleet_tracing", message, fix)
+
+
+def check_log_archives(fleet: Fleet) -> Iterator[Problem]:
+    """Whatever is fetched is verified. The Collector always comes as an archive, the others if an address is given."""
+    for host in fleet.hosts.values():
+        for name in ARCHIVES:
+            checksum, known = host.text(f"{name}_sha256"), f"{name}_sha256" in host.values
+            if not known or SHA256.fullmatch(checksum) or not (name == COLLECTOR or host.chosen(f"{name}_url")):
+                continue
+            fix = f"set it to what sha256sum prints for the archive that {name}_url names"
+            if name == COLLECTOR:
+                fix += ", or set langflow_fleet_tracing to false"
+            message = "is not 64 hexadecimal digits" if checksum else "is missing, so the archive cannot be verified"
+            yield Problem(f"{name}_sha256", message, fix, (host.name,))
+
+
 def check_vector_extension(fleet: Fleet) -> Iterator[Problem]:
     """With the profile prod Langflow does not start without the extension."""
     profiles = {host.text("langflow_deployment_profile") for host in fleet.tier(LANGFLOW)}
@@ -1039,6 +1148,24 @@ def check_host_memory(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> I
         yield Problem("langflow_workers", message, f"{fix}, or give the host more memory", (host.name,))
 
 
+def check_host_heap(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Iterator[Problem]:
+    """A heap that takes the memory of the cache makes searches slow, and one beyond the memory kills services."""
+    heap = host.number("elasticsearch_heap_mb")
+    if LOGGING in host.tiers and heap and heap > state["memory_mb"] * HEAP_SHARE:
+        most = int(state["memory_mb"] * HEAP_SHARE)
+        message = f"{heap:g} MB are more than half of the {state['memory_mb']} MB of the host"
+        fix = f"set it to {most} or less, or leave it out: it follows from the memory"
+        yield Problem("elasticsearch_heap_mb", message, fix, (host.name,))
+
+
+def check_host_queue(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Iterator[Problem]:
+    """The queue for the time without a log tier must not fill the disk before it ends."""
+    queue, free = host.number("log_shipper_queue_max_mb"), state["disk_free_mb"].get("/var")
+    if queue and free is not None and queue > free:
+        message = f"{queue:g} MB for lines that wait, and /var has {free} MB free"
+        yield Problem("log_shipper_queue_max_mb", message, "lower it, or make room on /var", (host.name,))
+
+
 def check_host_packages(fleet: Fleet, host: Host, state: Mapping[str, t.Any]) -> Iterator[Problem]:
     """Some packages are newer than Debian 12."""
     system = (str(state["os"].get("id")), str(state["os"].get("version")))
@@ -1163,6 +1290,10 @@ FLEET_CHECKS: tuple[Callable[[Fleet], Iterable[Problem]], ...] = (
     check_exporters,
     check_receivers,
     check_monitoring_pair,
+    check_logging_hosts,
+    check_log_wishes,
+    check_tracing,
+    check_log_archives,
     check_vector_extension,
     check_service_memory,
     check_postgresql_version,
@@ -1176,6 +1307,8 @@ FLEET_CHECKS: tuple[Callable[[Fleet], Iterable[Problem]], ...] = (
 HOST_CHECKS: tuple[Callable[[Fleet, Host, Mapping[str, t.Any]], Iterable[Problem]], ...] = (
     check_host_system,
     check_host_memory,
+    check_host_heap,
+    check_host_queue,
     check_host_packages,
     check_host_disk,
     check_host_ports,

@@ -329,6 +329,35 @@ def job_stuck(stage: Stage) -> Struck:
 STUCK: list[tuple[str, str]] = []
 
 
+# --- logs and traces -------------------------------------------------------------------------------------------------
+
+LOG_STORE, LOG_SHIPPER = "elasticsearch.service", "log-shipper.service"
+LOG_DATA = "/var/lib/elasticsearch"
+FILLER = f"{LOG_DATA}/drill-filler"
+
+
+def log_store_stopped(stage: Stage) -> Struck:
+    """Nobody takes lines; every host has some that wait."""
+    return Struck(stage.stop(stage.hosts("logging"), LOG_STORE).moment, {"instance": set(stage.lab.addresses)})
+
+
+def log_disk_filled(stage: Stage) -> Struck:
+    """Nearly all of the room on the file system of Elasticsearch is taken by something else."""
+    host = stage.hosts("logging")[0]
+    # Any other file system is that of the machine.
+    if stage.shell(host, f"findmnt -n -o FSTYPE --mountpoint {LOG_DATA}", check=False) != "tmpfs":
+        raise DrillError(f"{host}: {LOG_DATA} is no file system of the lab's own, so it is not filled")
+    moment = time.time()
+    room = f"$(( $(df --output=avail -B1 {LOG_DATA} | tail -1) - $(df --output=size -B1 {LOG_DATA} | tail -1) / 50 ))"
+    stage.shell(host, f"test -e {FILLER} || fallocate -l {room} {FILLER}")
+    return Struck(moment, {"instance": {host}})
+
+
+def log_disk_emptied(stage: Stage) -> None:
+    for host in stage.hosts("logging")[:1]:
+        stage.shell(host, f"rm -f {FILLER}")
+
+
 def job_gone(stage: Stage) -> None:
     from tools.drills.front import Front
 
@@ -447,7 +476,23 @@ CASES: Mapping[str, Case] = {
     ),
     "exporter_stopped": Case("exporters stop, one kind after the other (drill 4)", no_fault, nothing, special=True),
     "watchdog": Case("nothing is broken, and that is told all the time (drill 6)", no_fault, nothing, special=True),
+    "log_store_stopped": Case(
+        "Elasticsearch stops on every host",
+        log_store_stopped,
+        lambda stage: stage.start(stage.hosts("logging"), LOG_STORE),
+        threshold="prometheus_threshold_log_age",
+        groups=("logging",),
+    ),
+    "log_shipper_stopped": Case(
+        "the shipper of a host stops",
+        lambda stage: stage.stop([stage.last_node], LOG_SHIPPER),
+        lambda stage: stage.start([stage.last_node], LOG_SHIPPER),
+        groups=("logging",),
+    ),
     # minutes
+    "log_disk_filled": Case(
+        "the disk of Elasticsearch is full", log_disk_filled, log_disk_emptied, groups=("logging",), alone=True
+    ),
     "cpu_burned": Case(
         "all cores are busy with nothing",
         cpu_burned,

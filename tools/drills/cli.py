@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ansible.plugins.loader import init_plugin_loader
 
-from tools.drills import data, rolling, tasks
+from tools.drills import data, logs, rolling, tasks
 from tools.drills.core import COLLECTIONS, ROOT, Drill, DrillError, Lab, say
 
 
@@ -80,6 +80,12 @@ TIERS = {
         {name: Step(tasks.drill_of(name), tasks.prepare) for name in tasks.NAMES},
         {name: [name] for name in tasks.NAMES},
         list(tasks.NAMES),
+    ),
+    "logs": Tier(
+        logs.SCENARIO,
+        {name: Step(run, logs.prepare) for name, run in logs.DRILLS.items()},
+        {name: [name] for name in logs.NAMES},
+        list(logs.NAMES),
     ),
 }
 

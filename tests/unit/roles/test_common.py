@@ -61,6 +61,34 @@ def test_monitoring_reaches_every_host_and_nobody_else_does() -> None:
     assert closed["from4"] == [*both, "198.51.100.7"]
 
 
+def test_logs_and_traces_have_their_ways_and_no_others() -> None:
+    keepers = [{"name": f"log{n}", "address": f"192.0.2.{60 + n}"} for n in (1, 2, 3)]
+    monitor = [{"name": "mon1", "address": "192.0.2.41"}]
+    given: dict[str, Any] = {
+        "langflow_fleet_monitoring_hosts": monitor,
+        "langflow_fleet_logging_hosts": keepers,
+        "langflow_fleet_every_host": [*LB, *APP, *DATA, *monitor, *keepers],
+        "langflow_fleet_log_target": "elasticsearch",
+        "langflow_fleet_kibana_url": "https://192.0.2.61:5601",
+        "langflow_fleet_traced": True,
+        "common_firewall_operators": ["198.51.100.0/24"],
+    }
+    first, second = topology("192.0.2.61", **given), topology("192.0.2.62", **given)
+    every = ["192.0.2.11", "192.0.2.12", "192.0.2.21", "192.0.2.22", "192.0.2.31", "192.0.2.41"]
+    assert first["elasticsearch"]["from4"] == [*every, "192.0.2.62/31"]
+    assert first["elasticsearch peers"]["from4"] == ["192.0.2.62/31"]
+    assert first["kibana"]["from4"] == ["192.0.2.41", "198.51.100.0/24"]
+    assert "kibana" not in second
+    assert "logs" not in first
+    assert topology("192.0.2.41", **given)["traces"]["from4"] == every[:4]
+    behind = topology("192.0.2.61", **{**given, "langflow_fleet_log_target": "logstash"})
+    assert behind["elasticsearch"]["from4"] == ["192.0.2.41", "192.0.2.62/31"]
+    assert behind["logs"]["from4"] == [*every, "192.0.2.62/31"]
+    assert {name for row in (topology("192.0.2.21", **given), topology("192.0.2.31", **given)) for name in row} <= {
+        "langflow", "postgresql", "redis", "exporters",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("address", "wanted"),
     [

@@ -28,12 +28,13 @@ SECRETS = {
     "exporters_token": TOKEN,
     "exporters_redis_password": 'redis"pass$word',
     "exporters_pgbouncer_password": 'pool"er$`pass\\word',
+    "exporters_elasticsearch_password": 'search"er$`pass\\word',
 }
 EVERYTHING = [
     "node", "nginx", "gateway", "haproxy", "postgres", "patroni", "etcd", "pgbackrest", "redis_cache", "redis_queue",
-    "pgbouncer", "celery", "dcgm",
+    "pgbouncer", "celery", "dcgm", "elasticsearch", "otel_agent", "otel_gateway", "span_metrics",
 ]  # fmt: skip
-OWN_UNITS = ["node", "nginx", "postgres", "pgbackrest", "redis_cache", "redis_queue", "pgbouncer"]
+OWN_UNITS = ["node", "nginx", "postgres", "pgbackrest", "redis_cache", "redis_queue", "pgbouncer", "elasticsearch"]
 
 
 def role(facts: dict[str, str] | None = None, **changes: Any) -> Role:

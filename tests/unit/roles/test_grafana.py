@@ -68,7 +68,7 @@ def test_secrets_stand_in_files_of_their_own() -> None:
         for word in WORDS.values():
             assert word not in made.file(template), template
     files = made.value("{{ __grafana_files }}")
-    secret = [file for file in files if "/secrets/" in file["path"]]
+    secret = [file for file in files if "/secrets/" in file["path"] and file.get("state") != "absent"]
     assert len(secret) == 3
     assert all(file["mode"] == "0640" and file["group"] == "grafana" and file["secret"] for file in secret)
 
@@ -105,6 +105,58 @@ def test_data_sources_are_verified_and_have_fixed_identifiers() -> None:
         }
     alone = yaml.safe_load(role(grafana_alertmanager_servers=[]).file("datasources.yml.j2"))["datasources"]
     assert "alertmanagerUid" not in alone[0]["jsonData"]
+
+
+LOGS = {
+    "langflow_fleet_logging_hosts": [{"name": "log1", "address": "192.0.2.70"}],
+    "langflow_fleet_kibana_url": "https://192.0.2.70:5601",
+    "grafana_elasticsearch_password": "reader-of-logs-23",
+}
+
+
+def sources(**changes: Any) -> dict[str, dict[str, Any]]:
+    read = yaml.safe_load(role(**changes).file("datasources.yml.j2"))
+    return {source["uid"]: source for source in read["datasources"]}
+
+
+def test_without_a_log_tier_there_is_nothing_of_it() -> None:
+    made = role()
+    assert "Elasticsearch" not in made.file("datasources.yml.j2")
+    assert "exemplar" not in made.file("datasources.yml.j2")
+    (gone,) = [file for file in made.value("{{ __grafana_files }}") if file["path"].endswith("elasticsearch_password")]
+    assert gone["state"] == "absent"
+
+
+def test_logs_and_traces_lead_to_each_other() -> None:
+    found = sources(**LOGS)
+    for uid, index, other in (
+        ("flowfleet-logs", "logs-*", "flowfleet-traces"),
+        ("flowfleet-traces", "traces-*", "flowfleet-logs"),
+    ):
+        source = found[uid]
+        assert source["type"] == "elasticsearch"
+        assert source["url"] == "https://192.0.2.70:9200"
+        assert source["basicAuthUser"] == "flowfleet_reader"
+        assert source["jsonData"]["index"] == index
+        assert source["jsonData"]["tlsAuthWithCACert"] is True
+        links = [link for link in source["jsonData"]["dataLinks"] if link["field"] == "trace.id"]
+        assert links[0]["datasourceUid"] == other
+        assert links[0]["url"].startswith('trace.id:"$${__value.raw}"')
+        assert links[1]["url"].startswith("https://192.0.2.70:5601/s/flowfleet/app/discover#/view/trace?")
+        assert source["secureJsonData"]["basicAuthPassword"].endswith("/secrets/elasticsearch_password}")
+    assert LOGS["grafana_elasticsearch_password"] not in role(**LOGS).file("datasources.yml.j2")
+
+
+def test_an_exemplar_leads_to_its_request() -> None:
+    links = sources(**LOGS)["flowfleet-prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert [link["name"] for link in links] == ["trace_id", "trace_id"]
+    assert links[0]["url"].endswith("(query:(language:kuery,query:'trace.id:%22$${__value.raw}%22'))")
+    assert links[1]["datasourceUid"] == "flowfleet-traces"
+    # A dollar sign alone would be the name of a variable of the environment.
+    for text in (role(**LOGS).file("datasources.yml.j2"),):
+        assert "$" not in text.replace("$${__value.raw}", "").replace("$__file{", "")
+    alone = sources(**{**LOGS, "langflow_fleet_kibana_url": ""})["flowfleet-prometheus"]["jsonData"]
+    assert [link.get("url") for link in alone["exemplarTraceIdDestinations"]] == [None]
 
 
 def test_every_dashboard_is_provisioned() -> None:
@@ -148,6 +200,9 @@ def test_nothing_but_grafana_comes_from_its_repository() -> None:
         ({"grafana_prometheus_servers": [{"name": "x", "url": "http://192.0.2.60:9090"}]}, "https://"),
         ({"grafana_prometheus_servers": []}, "at least one"),
         ({"grafana_prometheus_servers": [{"name": "Alertmanager", "url": "https://x.example.com"}]}, "name of its own"),
+        ({"grafana_elasticsearch_url": "http://192.0.2.70:9200", **LOGS}, "grafana_elasticsearch_url"),
+        ({"grafana_kibana_url": "https://192.0.2.70:5601/"}, "grafana_kibana_url"),
+        ({**LOGS, "grafana_elasticsearch_password": "with$dollar-and-more"}, "grafana_elasticsearch_password"),
         ({"grafana_port": 443}, "grafana_port"),
         ({"grafana_dashboards_extra": ["/srv/own.yml"]}, "grafana_dashboards_extra"),
     ],

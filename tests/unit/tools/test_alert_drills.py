@@ -434,12 +434,13 @@ class Hosts:
     nodes, balancers, data = ["app1", "app2"], ["lb1"], "data1"
     groups = {
         "monitoring": ["mon1", "mon2"], "celery": ["app1", "app2"], "redis": ["data1"], "backup": ["mon2"],
-        "lab_sink": ["data1"], "langflow": nodes, "loadbalancers": balancers, "postgresql": [data],
+        "lab_sink": ["data1"], "langflow": nodes, "loadbalancers": balancers, "postgresql": [data], "logging": ["mon2"],
     }  # fmt: skip
     addresses = dict.fromkeys(["app1", "app2", "lb1", "data1", "mon1", "mon2"], "10.0.0.1")
 
     def __init__(self) -> None:
         self.done: list[list[str]] = []
+        self.mounted = "tmpfs"
 
     def run(self, argv: list[str], check: bool = True) -> Any:
         self.done.append(list(argv))
@@ -449,6 +450,8 @@ class Hosts:
         self.done.append([host, *argv])
         if "list-units" in argv:
             return f"{argv[-1].replace('*', 'x')} loaded active running Something\ngone.service not-found inactive dead"
+        if "findmnt" in argv[-1]:
+            return self.mounted
         return "100" if "max_connections" in argv[-1] else "5" if "pg_stat_activity" in argv[-1] else ""
 
     def template(self, text: str, host: str = "") -> str:
@@ -517,6 +520,14 @@ def test_every_fault_is_made_and_undone(name: str, monkeypatch: pytest.MonkeyPat
     case.repair(place)
     assert door.flows == []
     assert not [thread for source in (faults.FAILING, faults.SLOW, faults.HANGING) for thread in source.threads]
+
+
+def test_a_disk_that_is_the_machines_is_not_filled() -> None:
+    hosts = Hosts()
+    hosts.mounted = ""
+    with pytest.raises(core.DrillError, match="no file system of the lab's own"):
+        faults.CASES["log_disk_filled"].strike(stage.Stage(hosts, Told()))
+    assert not any("fallocate" in text for argv in hosts.done for text in argv)
 
 
 def test_a_fault_of_a_service_that_is_not_there_is_no_fault() -> None:

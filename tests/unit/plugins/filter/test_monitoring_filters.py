@@ -48,6 +48,17 @@ def test_modes_add_what_they_bring() -> None:
     assert "haproxy" not in without["task1"]
 
 
+def test_what_carries_logs_and_traces_is_shown() -> None:
+    groups = {**GROUPS, "logging": ["log1"]}
+    found = exporter_modules(groups, {**HOSTVARS, "log1": {"ansible_host": "192.0.2.7"}}, tracing=True)
+    assert found["log1"] == ["node", "elasticsearch"]
+    assert found["lb1"] == ["node", "nginx", "gateway", "otel_agent"]
+    assert found["app1"] == ["node", "celery", "otel_agent"]
+    assert found["task1"] == ["node", "celery", "otel_agent"]
+    assert found["data1"] == ["node", "postgres", "redis_cache", "redis_queue"]
+    assert found["mon1"] == ["node", "otel_gateway", "span_metrics"]
+
+
 def test_the_pool_is_shown_where_there_is_a_program_for_it() -> None:
     old = {"ansible_facts": {"distribution_major_version": "12"}}
     hosts = {**HOSTVARS, "app1": {**HOSTVARS["app1"], **old}}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from celery import signals
 from celery.apps.beat import Beat
 from redis.exceptions import RedisError
 
-from . import config, notify
+from . import config, notify, trace
 from .app import INSTANCE_VARIABLE, Application, drain_file
 from .drain import state_file
 from .errors import ConfigError
@@ -28,15 +29,37 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
-LOG_FORMAT = "%(levelname)s %(processName)s %(name)s: %(message)s"
 FEED_EVERY = 10.0
 # Without a sign of life of the consumer for so long, although Redis answers, the worker is stuck.
 STUCK_AFTER = 60.0
 
 
+class JsonFormatter(logging.Formatter):
+    """One object for each event, also for one with a traceback, with the run and the trace that it belongs to."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields: dict[str, Any] = {
+            "timestamp": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(
+                timespec="microseconds"
+            ),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.processName,
+            "pid": record.process,
+            **trace.at_work(),
+        }
+        if record.exc_info or record.exc_text:
+            fields["exception"] = record.exc_text or self.formatException(record.exc_info or (None, None, None))
+        return json.dumps(fields, ensure_ascii=False, default=str)
+
+
 def set_up_logs(level: int = logging.INFO) -> None:
-    """Log to standard error, without secrets; systemd knows the time."""
-    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr, force=True)
+    """Log to standard error, without secrets."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     redact_logs()
 
 

@@ -19,7 +19,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from . import config
+from . import config, trace
 from .errors import Fenced
 from .front import FrontDoor, Outcome
 from .names import AT_LEAST_ONCE, AT_MOST_ONCE, FINAL, ONCE
@@ -163,10 +163,15 @@ class Worker:
                 self.store.finish(run_id, claim.token, "failed", "seal_broken", "The record cannot be opened.")
             return "failed"
         run = Run(run_id, claim.token, record, opened["request"], opened["key"], claim.now - time.monotonic())
+        with trace.working(run.id, run.traces[0]):
+            return self._work(run)
+
+    def _work(self, run: Run) -> str:
+        """Do what the run needs now; return what became of it."""
         try:
-            return self._held(run) if record.get("mode") == "held" else self._background(run)
+            return self._held(run) if run.record.get("mode") == "held" else self._background(run)
         except Fenced:
-            log.info("run %s has another owner or has ended", run_id)
+            log.info("run %s has another owner or has ended", run.id)
             return "fenced"
         except SoftTimeLimitExceeded:
             return self._time_is_up(run)
@@ -174,7 +179,7 @@ class Worker:
             # The record stays as it is; the message comes again, or the beat revives the run.
             raise
         except Exception:
-            log.exception("run %s: internal error", run_id)
+            log.exception("run %s: internal error", run.id)
             return self._end(run, "unknown", "internal_error", "An error in the worker; its log has the details.")
 
     # --- ends -------------------------------------------------------------------------------------------------------

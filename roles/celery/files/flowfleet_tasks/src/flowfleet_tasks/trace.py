@@ -6,11 +6,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 
 TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
 TRACESTATE = re.compile(r"^[\x20-\x7e]{1,512}$")
+
+
+# What this thread works on, for the lines that it logs.
+_at_work: ContextVar[Mapping[str, str]] = ContextVar("at_work", default=MappingProxyType({}))
+
+
+def at_work() -> Mapping[str, str]:
+    """Return the names that lines of the log carry now."""
+    return _at_work.get()
+
+
+@contextlib.contextmanager
+def working(run_id: str, traceparent: str) -> Iterator[None]:
+    """Let every line of the log carry the run and its trace."""
+    match = TRACEPARENT.match(traceparent)
+    names = {"run_id": run_id, **({"trace_id": match[1], "span_id": match[2]} if match else {})}
+    token = _at_work.set(names)
+    try:
+        yield
+    finally:
+        _at_work.reset(token)
 
 
 def accept(traceparent: str | None) -> str:
