@@ -10,14 +10,10 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import http.client
 import json
 import re
-import ssl
 import sys
 import time
-import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "roles/grafana/files/panels.yml"
 DASHBOARDS = ROOT / "roles/grafana/files/dashboards"
 CONSOLES = ROOT / "roles/prometheus/files/consoles"
+COLLECTIONS = ROOT / ".cache/collections"
 
 KINDS = ("stat", "line", "stack", "bar", "state", "table")
 # Unit of a panel: that of Grafana; the console pages know the same names.
@@ -459,49 +456,44 @@ class QueryError(Exception):
     """Prometheus refused a query."""
 
 
+def library() -> Any:
+    """The collection's own client, which its modules use as well."""
+    if str(COLLECTIONS) not in sys.path:
+        sys.path.append(str(COLLECTIONS))
+    from ansible_collections.flowfleet.langflow.plugins.module_utils import _prometheus, _rest
+
+    return _prometheus, _rest
+
+
 class Prometheus:
     """A Prometheus that is asked over HTTP(S)."""
 
     def __init__(self, url: str, *, ca: Path | None = None, user: str = "", password: str = "", timeout: float = 20.0):
         """Take where it is and how to log in; certificates are always verified."""
-        where = urllib.parse.urlsplit(url.rstrip("/"))
-        if where.scheme not in ("http", "https") or not where.hostname:
-            raise ValueError("the address has to begin with http:// or https:// and to name a host")
-        self.host, self.port, self.path = where.hostname, where.port, where.path
-        self.timeout = timeout
-        self.context = ssl.create_default_context(cafile=str(ca) if ca else None) if where.scheme == "https" else None
-        self.headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        if user:
-            self.headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self.context:
-            return http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout, context=self.context)
-        return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
-
-    def ask(self, what: str, **parameters: str) -> list[dict[str, Any]]:
-        """Return the series that a call of the API finds."""
-        connection = self._connect()
+        self._library, rest = library()
+        login = rest.basic_login(user, password)
         try:
-            connection.request(
-                "POST", f"{self.path}/api/v1/{what}", body=urllib.parse.urlencode(parameters), headers=self.headers
+            self._client = self._library.Client(
+                url.rstrip("/"), ca_path=str(ca) if ca else None, login=login, timeout=timeout, post=True
             )
-            answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
-        finally:
-            connection.close()
-        if answer.status != http.client.OK:
-            raise QueryError(f"HTTP {answer.status}: {text[:300]}")
-        return list(json.loads(text)["data"]["result"])
+        except self._library.PrometheusError as error:
+            raise ValueError(str(error)) from None
+
+    def ask(self, kind: str, *arguments: Any) -> list[dict[str, Any]]:
+        """Return the series that a question finds."""
+        try:
+            return list(getattr(self._client, kind)(*arguments)["result"])
+        except self._library.PrometheusError as error:
+            raise QueryError(str(error)) from None
 
     def instant(self, expr: str) -> list[dict[str, Any]]:
         """Return what the expression is now."""
-        return self.ask("query", query=expr)
+        return self.ask("instant", expr)
 
     def over(self, expr: str, seconds: int) -> list[dict[str, Any]]:
         """Return what it was lately."""
         now = time.time()
-        return self.ask("query_range", query=expr, start=str(now - seconds), end=str(now), step="15")
+        return self.ask("over", expr, now - seconds, now, 15)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import typing as t
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
@@ -20,6 +21,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._preflight impo
     OPERATIONS,
     POSTGRESQL,
     ROLE_DATA,
+    S3,
     SITE,
     TIERS,
     TRACED_TIERS,
@@ -104,6 +106,14 @@ def _add_logging(tiers: Mapping[str, list[str]], hosts: dict[str, tuple[str, ...
                 hosts[name] = (*hosts[name], COLLECTOR_ROLE)
 
 
+def keeps_in_bucket(servers: Iterable[str], hostvars: t.Any) -> bool:
+    """Tell whether a server keeps its backups in a bucket; what cannot be computed is reported by whoever uses it."""
+    try:
+        return any(hostvars[name].get("backup_repository_type") == S3 for name in servers)
+    except AnsibleError:
+        return False
+
+
 def build_fleet(
     tiers: Mapping[str, list[str]],
     tier_roles: Mapping[str, list[str]],
@@ -123,7 +133,7 @@ def build_fleet(
         name: (*every_host, *(role for tier in TIERS if tier in where[name] for role in tier_roles.get(tier, ())))
         for name in names
     }
-    if tiers.get(BACKUP):
+    if tiers.get(BACKUP) or keeps_in_bucket(tiers.get(POSTGRESQL, ()), hostvars):
         # A database that is backed up runs the client of it.
         for name in tiers.get(POSTGRESQL, ()):
             hosts[name] = (*hosts[name], *(role for role in tier_roles.get(BACKUP, ()) if role not in hosts[name]))

@@ -13,11 +13,10 @@ import html
 import json
 import math
 import re
-import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, RestError
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _prometheus
 
 FORMAT = 1
 # Points of a curve, at most; and the shortest span that a rate is taken over, some scrapes long.
@@ -167,33 +166,31 @@ def flows_pattern(flows: Iterable[str]) -> str:
 
 
 class Prometheus:
-    """The HTTP interface of one Prometheus."""
+    """One Prometheus that is asked with a login, and so over TLS."""
 
-    def __init__(self, url: str, access: Access) -> None:
-        self._url = url.rstrip("/")
-        self._access = access
+    def __init__(
+        self, url: str, *, ca_path: str | None = None, login: str | None = None, timeout: float = 30.0
+    ) -> None:
+        if not url.startswith("https://"):
+            raise BaselineError(f"the address of Prometheus must begin with https://, got {url!r}")
+        try:
+            self._client = _prometheus.Client(url.rstrip("/"), ca_path=ca_path, login=login, timeout=timeout)
+        except _prometheus.PrometheusError as exc:
+            raise BaselineError(str(exc)) from exc
 
     def ask(self, query: str, moment: float) -> Any:
         """The answer to one question about one moment."""
-        return self._get("query", {"query": query, "time": f"{moment:.3f}"})
+        try:
+            return self._client.instant(query, round(moment, 3))["result"]
+        except _prometheus.PrometheusError as exc:
+            raise BaselineError(str(exc)) from exc
 
     def ask_range(self, query: str, start: float, end: float, step: float) -> Any:
         """The answers to one question over a span."""
-        return self._get(
-            "query_range", {"query": query, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-        )
-
-    def _get(self, kind: str, arguments: Mapping[str, str]) -> Any:
-        address = f"{self._url}/api/v1/{kind}?{urllib.parse.urlencode(arguments)}"
         try:
-            answer = self._access.call("GET", address)
-            if not answer.good:
-                raise BaselineError(f"Prometheus at {self._url} answered {answer.status}: {answer.shown()}")
-            return answer.json()["data"]["result"]
-        except RestError as exc:
-            raise BaselineError(f"Prometheus at {self._url}: {exc}") from exc
-        except (KeyError, TypeError) as exc:
-            raise BaselineError(f"Prometheus at {self._url} gave no result to {arguments['query']!r}") from exc
+            return self._client.over(query, round(start, 3), round(end, 3), step)["result"]
+        except _prometheus.PrometheusError as exc:
+            raise BaselineError(str(exc)) from exc
 
 
 def finite(text: Any) -> float | None:

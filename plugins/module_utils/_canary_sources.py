@@ -8,21 +8,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import http.client
-import json
 import math
 import re
-import socket
-import threading
-import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ansible_collections.flowfleet.langflow.plugins.module_utils import _nginx_log, _probe, _statistics
-
-ANSWER_LIMIT = 16 * 1024 * 1024
+from ansible_collections.flowfleet.langflow.plugins.module_utils import _nginx_log, _prometheus, _statistics
 
 
 class SourceError(Exception):
@@ -240,26 +232,14 @@ class Prometheus:
         step: float = 5.0,
         timeout: float = 10.0,
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise SourceError(f"the address of Prometheus must be http(s)://host[:port][/path], got {url!r}")
         try:
-            context = _probe.tls_context(ca_path) if parts.scheme == "https" else None
-        except _probe.ConfigurationError as exc:
+            login = f"Bearer {token}" if token else None
+            self._client = _prometheus.Client(url, ca_path=ca_path, login=login, timeout=timeout)
+        except _prometheus.PrometheusError as exc:
             raise SourceError(str(exc)) from exc
-        self._url = url
-        self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
-        self._context = context
         self._queries = {"new": new, "old": old}
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._range = query_type == "range"
         self._step = step
-        self._timeout = timeout
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._context is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
-        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
 
     def observe(self, start: float, end: float) -> Observation:
         """Ask all queries for this span."""
@@ -271,35 +251,6 @@ class Prometheus:
         found.seen = found.new.requests + found.old.requests
         return found
 
-    def _get(self, target: str) -> tuple[int, bytes]:
-        connection = self._connect()
-        late = threading.Event()
-
-        def cut() -> None:
-            late.set()
-            if connection.sock is not None:
-                with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
-
-        # A socket's own timeout starts anew with each byte.
-        timer = threading.Timer(self._timeout, cut)
-        timer.daemon = True
-        try:
-            connection.connect()
-            timer.start()
-            connection.request("GET", target, headers=self._headers)
-            answer = connection.getresponse()
-            body = answer.read(ANSWER_LIMIT)
-            if answer.length or late.is_set():
-                raise http.client.IncompleteRead(body)
-        except (OSError, http.client.HTTPException) as exc:
-            why = f"no complete answer within {self._timeout:g} s" if late.is_set() else _probe.describe(exc)
-            raise SourceError(f"Prometheus at {self._url}: {why}") from exc
-        finally:
-            timer.cancel()
-            connection.close()
-        return answer.status, body
-
     def _arm(self, queries: Queries, start: float, end: float) -> Arm:
         requests = round(sum(self._ask(queries.requests, start, end).values()))
         errors = round(sum(self._ask(queries.errors, start, end).values()))
@@ -309,21 +260,19 @@ class Prometheus:
     def _ask(self, query: str, start: float, end: float) -> dict[str, float]:
         """Values by their label C(le)."""
         span = max(1, round(end - start))
-        arguments: dict[str, Any] = {"query": query.replace("$window", f"{span}s")}
-        if self._range:
-            # One value for each step, the first one at the end of the first step.
-            arguments.update(start=start + self._step, end=end, step=self._step)
-        else:
-            arguments["time"] = end
-        kind = "query_range" if self._range else "query"
-        target = f"{self._path}/api/v1/{kind}?{urllib.parse.urlencode(arguments)}"
-        status, body = self._get(target)
-        if status != 200:
-            raise SourceError(f"Prometheus answered {status} to {query!r}: {body[:500]!r}")
+        filled = query.replace("$window", f"{span}s")
         try:
-            return self._values(json.loads(body)["data"])
+            if self._range:
+                # One value for each step, the first one at the end of the first step.
+                data = self._client.over(filled, start + self._step, end, self._step)
+            else:
+                data = self._client.instant(filled, end)
+        except _prometheus.PrometheusError as exc:
+            raise SourceError(str(exc)) from exc
+        try:
+            return self._values(data)
         except (ValueError, KeyError, TypeError, IndexError) as exc:
-            raise SourceError(f"Prometheus gave no vector for {query!r}: {body[:200]!r}") from exc
+            raise SourceError(f"Prometheus gave no vector for {query!r}: {str(data)[:200]}") from exc
 
     def _values(self, data: Mapping[str, Any]) -> dict[str, float]:
         values: dict[str, float] = {}

@@ -45,6 +45,7 @@ LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS, ETCD, BACKUP, CELERY, GPU, MONITORIN
 # Without these there is no cluster; the others are wanted by a mode, or not at all.
 NEEDED_TIERS = (LOADBALANCERS, LANGFLOW, POSTGRESQL, REDIS)
 STANDALONE, PATRONI, SENTINEL = "standalone", "patroni", "sentinel"
+S3 = "s3"
 # Tiers that come as one server or as a cluster: the variable that says it, and what it is called then.
 CLUSTER_MODES = ((POSTGRESQL, "postgresql_mode", PATRONI), (REDIS, "redis_mode", SENTINEL))
 CLUSTER_SIZE = 3
@@ -483,7 +484,7 @@ def listeners(host: Host) -> list[Listener]:
             f"langflow-exporter-{module}.service",
             "dcgm-exporter.service",
         )
-    # Known only where role backup runs: on the hosts of its group and, when there are any, on those of the database.
+    # Known only where role backup runs: on the hosts of its group and, with a repository, on those of the database.
     take("backup_port", host.values.get("backup_port"), "pgbackrest.service")
     if REDIS in host.tiers:
         if host.text("redis_mode") == SENTINEL:
@@ -721,6 +722,15 @@ def check_storage(fleet: Fleet) -> Iterator[Problem]:
             yield Problem("langflow_s3_bucket", f"{reason}, and no bucket is given", fix, (host.name,))
 
 
+def check_redis_pair(fleet: Fleet) -> Iterator[Problem]:
+    """Hosts that copy each other's data read each other's format."""
+    hosts = [host for host in fleet.tier(REDIS) if host.text("redis_mode") == SENTINEL]
+    programs = {host.text("redis_implementation") for host in hosts} - {""}
+    if len(programs) > 1:
+        message = f"differs between hosts that copy each other ({', '.join(sorted(programs))}), and their formats do"
+        yield Problem("redis_implementation", message, f"set it once, in the variables of group {REDIS}")
+
+
 def check_redis_instances(fleet: Fleet) -> Iterator[Problem]:
     """The cache may throw keys away, the queue must not: two instances."""
     for host in fleet.tier(LANGFLOW):
@@ -804,6 +814,30 @@ def check_celery(fleet: Fleet) -> Iterator[Problem]:
     for host in fleet.tier(CELERY):
         for variable, message, fix in _celery_plan.problems(host.values):
             yield Problem(variable, message, fix, (host.name,))
+
+
+def check_backup(fleet: Fleet) -> Iterator[Problem]:
+    """What is backed up is a server of this inventory, and all hosts mean the same repository."""
+    if fleet.tiers.get(BACKUP) and not fleet.tiers.get(POSTGRESQL):
+        message = "group backup has a host, and group postgresql has none: there is no server that could be backed up"
+        fix = "empty group backup; whoever runs the PostgreSQL of your own backs it up"
+        yield Problem(BACKUP, message, fix)
+        return
+    hosts = [host for host in fleet.hosts.values() if {BACKUP, POSTGRESQL} & host.tiers]
+    kinds = {host.text("backup_repository_type") for host in hosts} - {""}
+    if len(kinds) > 1:
+        message = f"differs between the hosts that share the repository ({', '.join(sorted(kinds))})"
+        yield Problem("backup_repository_type", message, "set it once, for groups postgresql and backup")
+    elif kinds == {S3}:
+        for host in hosts:
+            for name in ("backup_s3_endpoint", "backup_s3_bucket"):
+                if name in host.values and not host.text(name):
+                    message = f"is empty, and backup_repository_type is {S3}"
+                    yield Problem(name, message, f"set {name}, for groups postgresql and backup", (host.name,))
+            if "://" in host.text("backup_s3_endpoint"):
+                message = f"'{host.text('backup_s3_endpoint')}' has a scheme, and pgBackRest takes a name"
+                fix = "write the name alone; backup_s3_port is for a port"
+                yield Problem("backup_s3_endpoint", message, fix, (host.name,))
 
 
 def check_exporters(fleet: Fleet) -> Iterator[Problem]:
@@ -1264,6 +1298,23 @@ def check_host_version_edge(fleet: Fleet, host: Host, state: Mapping[str, t.Any]
         yield Problem("langflow_version", message, f"{fix}; or set it to {step.old}", (host.name,))
 
 
+def check_redis_releases(fleet: Fleet, states: Mapping[str, Mapping[str, t.Any]]) -> Iterator[Problem]:
+    """A server copies from one that may be older, not from a newer one; any of them may become the one to copy from."""
+    systems: dict[str, list[str]] = defaultdict(list)
+    for host in fleet.tier(REDIS):
+        if host.text("redis_mode") == SENTINEL and host.name in states:
+            system = states[host.name]["os"]
+            systems[f"{system.get('id')} {system.get('version')}"].append(host.name)
+    if len(systems) > 1:
+        found = "; ".join(f"{system}: {', '.join(names)}" for system, names in sorted(systems.items()))
+        message = f"is {SENTINEL}, and the hosts of group {REDIS} have different releases ({found})"
+        fix = (
+            f"install the same release on all of them (an older Redis cannot follow a newer one that took over), "
+            f"or set redis_mode to {STANDALONE}"
+        )
+        yield Problem("redis_mode", message, fix)
+
+
 FLEET_CHECKS: tuple[Callable[[Fleet], Iterable[Problem]], ...] = (
     check_ansible_version,
     check_tiers,
@@ -1283,10 +1334,12 @@ FLEET_CHECKS: tuple[Callable[[Fleet], Iterable[Problem]], ...] = (
     check_one_release,
     check_sources,
     check_storage,
+    check_redis_pair,
     check_redis_instances,
     check_eviction,
     check_wiring,
     check_celery,
+    check_backup,
     check_exporters,
     check_receivers,
     check_monitoring_pair,
@@ -1317,6 +1370,11 @@ HOST_CHECKS: tuple[Callable[[Fleet, Host, Mapping[str, t.Any]], Iterable[Problem
     check_host_version_edge,
 )
 
+# What only the hosts together can show.
+STATES_CHECKS: tuple[Callable[[Fleet, Mapping[str, Mapping[str, t.Any]]], Iterable[Problem]], ...] = (
+    check_redis_releases,
+)
+
 
 def fleet_problems(fleet: Fleet) -> list[Problem]:
     """Run every check that needs the inventory only."""
@@ -1331,7 +1389,7 @@ def host_problems(fleet: Fleet, states: Mapping[str, Mapping[str, t.Any]]) -> li
         for check in HOST_CHECKS
         for problem in check(fleet, fleet.hosts[name], state)
     ]
-    return merged(found)
+    return merged([*found, *(problem for judge_all in STATES_CHECKS for problem in judge_all(fleet, states))])
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -42,9 +42,15 @@ options:
     type: str
     required: true
   plan:
-    description: The plan of the flow, as JSON.
+    description: The plan of the flow, as JSON. Needed for V(present).
     type: json
-    required: true
+  state:
+    description:
+      - V(present) keeps the flow.
+      - V(absent) removes it where this module has made it, such as for another user before.
+    type: str
+    choices: [present, absent]
+    default: present
 seealso:
   - module: flowfleet.langflow.langflow_api_key
   - module: flowfleet.langflow.langflow_smoke
@@ -62,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 flow_id:
-  description: Identifier of the flow. Empty where check mode would make it.
+  description: Identifier of the flow. Empty where check mode would make it, and where it is to be absent.
   type: str
   returned: always
   sample: 0b2f3a44-1f7c-4a0e-8f0c-0a3b7f9d2c11
@@ -96,6 +102,20 @@ def quiet(plan: dict[str, Any]) -> dict[str, Any]:
     return {**plan, "nodes": nodes}
 
 
+def remove(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Remove what this module has made for the user, whatever its plan was."""
+    client = LangflowClient(endpoint_from(params), params["api_key"])
+    ours = [
+        str(flow["id"])
+        for flow in client.flows()
+        if flow.get("endpoint_name") == params["endpoint_name"] and str(flow.get("description") or "").startswith(MARK)
+    ]
+    if not check_mode:
+        for flow_id in ours:
+            client.delete_flow(flow_id)
+    return {"changed": bool(ours), "flow_id": ""}
+
+
 def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Look for the flow, make it where it is missing or made from another plan."""
     plan = quiet(json.loads(params["plan"]))
@@ -127,13 +147,15 @@ def main() -> None:
             **SERVER_OPTIONS,
             "api_key": {"type": "str", "required": True, "no_log": True},
             "endpoint_name": {"type": "str", "required": True},
-            "plan": {"type": "json", "required": True},
+            "plan": {"type": "json"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
+        required_if=[("state", "present", ["plan"])],
         supports_check_mode=True,
     )
     params = module.params
     try:
-        result = ensure(params, module.check_mode)
+        result = (ensure if params["state"] == "present" else remove)(params, module.check_mode)
     except (ApiError, PlanError, ValueError) as error:
         if not (module.check_mode and isinstance(error, ApiError) and error.not_connected):
             module.fail_json(msg=f"flow {params['endpoint_name']}: {error}")

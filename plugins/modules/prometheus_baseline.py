@@ -155,7 +155,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _baseline
-from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, basic_login
+from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import basic_login
 
 
 def read(path: str) -> _baseline.Baseline:
@@ -194,10 +194,8 @@ def record(module: AnsibleModule) -> None:
     given = module.params
     end = time.time() if given["end"] is None else given["end"]
     login = basic_login(given["username"], given["password"])
-    access = Access(ca_path=given["ca_path"], token=login, timeout=given["timeout"])
-    found = _baseline.record(
-        _baseline.Prometheus(given["url"], access), given["name"], end - given["window"], end, given["flows"]
-    )
+    source = _baseline.Prometheus(given["url"], ca_path=given["ca_path"], login=login, timeout=given["timeout"])
+    found = _baseline.record(source, given["name"], end - given["window"], end, given["flows"])
     changed = write(module, found.text())
     module.exit_json(changed=changed, requests=found.requests, totals=found.totals)
 

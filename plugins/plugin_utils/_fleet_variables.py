@@ -37,6 +37,7 @@ except ImportError:
 
 LOOKUP = re.compile(r"\b(?:lookup|query|q)\(\s*(['\"])flowfleet\.langflow\.secret\1\s*,\s*")
 LITERAL = re.compile(r"\s*(['\"])([^'\"]*)\1\s*[,)]")
+FLEET = "langflow_fleet_"
 SPEC_KEYS = ("type", "elements", "choices", "required", "options", "default", "no_log", "aliases")
 
 
@@ -251,16 +252,20 @@ def collect(
             if key not in ("groups", "hostvars", "vars")
         }
         variables |= {"hostvars": hostvars, "groups": given.get("groups", {}), "ansible_check_mode": True}
-        engine = templar.copy_with_new_env(available_variables=variables)
+        # What was computed takes the place of its template, or each value that rests on it would compute it again.
+        computed = dict(variables)
+        engine = templar.copy_with_new_env(available_variables=computed)
         host = HostVariables(name, role_names, given=frozenset(given), secrets=secrets)
         found[name] = host
         wanted = {
             item for role in role_names if role in roles for item in (*roles[role].defaults, *roles[role].options)
         }
-        wanted |= {item for item in variables if item.startswith("langflow_fleet_")} | set(extra)
-        for variable in sorted(wanted & variables.keys()):
+        wanted |= {item for item in variables if item.startswith(FLEET)} | set(extra)
+        # Those of the fleet first: the others rest on them.
+        for variable in sorted(wanted & variables.keys(), key=lambda item: (not item.startswith(FLEET), item)):
             try:
                 host.values[variable] = plain(engine.template(variables[variable]))
+                computed[variable] = host.values[variable]
             except AnsibleUndefinedVariable as error:
                 if rests_on(variable, not_yet, variables):
                     host.deferred.add(variable)

@@ -59,9 +59,10 @@ def turn(
                 if (job, host) not in found and (row := told_of(rows, names, job, host, moment)):
                     found[job, host] = row
     finally:
+        # With the first of them it may be over for some.
+        repaired = time.time()
         for host, words in stopped.items():
             stage.start([host], *words)
-    repaired = time.time()
     prints = {row["fingerprint"] for row in found.values()}
     while time.time() < repaired + CLEARED:
         rows = stage.sink.rows(moment)
@@ -81,6 +82,7 @@ def turn(
         )
     left = stage.whole() + stage.quiet()
     drill.check("everything is as before", not left, ", ".join(left) or "yes", "yes")
+    time.sleep(alert_rules.APART)
     return figures
 
 

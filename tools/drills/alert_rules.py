@@ -22,6 +22,9 @@ SECONDS, MINUTES, HOURS = "seconds", "minutes", "hours"
 # From the fault to the notification: for the tier of seconds, and in the tier of minutes on top of the rule's `for`.
 SECONDS_LIMIT = 30.0
 MINUTES_SLACK = 60.0
+# Pause before the next fault. An Alertmanager of a pair waits for the other one before it tells what it knew by then:
+# an alert that fires again meanwhile would be told as over, and its end not at all.
+APART = 20.0
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
 
@@ -130,16 +133,27 @@ def first_resolved(rows: Iterable[Row], fingerprint: str, since: float) -> Row |
     return min((row for row in own if row["received"] >= since), key=lambda row: float(row["received"]), default=None)
 
 
-def still_open(rows: Iterable[Row]) -> dict[str, str]:
-    """Alerts whose last word is `firing`, by fingerprint; all but the dead-man's switch."""
+def tier_of(row: Row) -> str:
+    return str((row["labels"] or {}).get("tier", ""))
+
+
+def still_open(rows: Iterable[Row], besides: str = "") -> dict[str, str]:
+    """Alerts whose last word is `firing`, by fingerprint; all but the dead-man's switch, or but for a tier as well."""
     last: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: float(row["received"])):
         last[row["fingerprint"]] = row
     return {
         fingerprint: named(row)
         for fingerprint, row in last.items()
-        if row["status"] == "firing" and named(row) != DEAD_MAN
+        if row["status"] == "firing" and named(row) != DEAD_MAN and not (besides and tier_of(row) == besides)
     }
+
+
+def budgets_before(rows: Iterable[Row], moment: float) -> dict[str, str]:
+    """Alerts of the tier of hours that were open at a moment, by fingerprint: an earlier fault has used up a budget."""
+    known = [row for row in rows if row["received"] < moment]
+    others = still_open(known, besides=HOURS)
+    return {fingerprint: name for fingerprint, name in still_open(known).items() if fingerprint not in others}
 
 
 def notifications(rows: Iterable[Row]) -> list[list[Row]]:

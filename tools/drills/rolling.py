@@ -630,12 +630,13 @@ def drill_4(lab: Lab, only: Sequence[str] = ()) -> Drill:
 
     def cut_off(_play: Play) -> None:
         cut[:] = [in_work()]
-        for argv in (
-            ("add", "table", "inet", "drill"),
-            ("add", "chain", "inet", "drill", "input", "{ type filter hook input priority 0 ; }"),
-            ("add", "rule", "inet", "drill", "input", "tcp", "dport", "22", "drop"),
-        ):
-            lab.inside(cut[0], "nft", *argv)
+        lab.inside(cut[0], "nft", "add", "table", "inet", "drill")
+        # Both ways: what the node still had to say must not arrive either.
+        for hook, port in (("input", "dport"), ("output", "sport")):
+            lab.inside(
+                cut[0], "nft", "add", "chain", "inet", "drill", hook, f"{{ type filter hook {hook} priority 0 ; }}"
+            )
+            lab.inside(cut[0], "nft", "add", "rule", "inet", "drill", hook, "tcp", port, "22", "drop")
 
     def reconnect() -> None:
         while cut:

@@ -91,6 +91,11 @@ def open_tasks(tasks: Iterable[Task]) -> list[Task]:
     return [task for task in taken(tasks) if not task.end]
 
 
+def there_between(tasks: Iterable[Task], since: float, until: float) -> list[Task]:
+    """Those that had been taken and had no end, at some time between two moments."""
+    return [task for task in taken(tasks) if task.taken <= until and (not task.ended or task.ended >= since)]
+
+
 def kept(task: Task, executions: int) -> bool:
     """Whether the flow was executed as often as the guarantee says."""
     most = MOST[task.guarantee]

@@ -119,6 +119,28 @@ def test_a_run_by_the_api(tasks: Tasks) -> None:
     assert tasks.text(tasks.submit("by the api")) == tasks.expected("by the api")
 
 
+def test_one_trace_from_the_submission_to_langflow(tasks: Tasks, cluster: Cluster) -> None:
+    """The gateway begins it, the task keeps it, and the worker's requests to Langflow go on with it."""
+    outside = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{outside}-b7ad6b7169203331-01"}
+    status, shown = tasks.call("POST", "/runs", {"flow": tasks.flow, "input": "traced"}, headers=headers)
+    assert status == 202, shown
+    found = tasks.wait(shown["id"])
+    trace = found["trace_id"]
+    assert (found["state"], len(trace)) == ("succeeded", 32), found
+    # Nobody outside chooses what a trace is called.
+    assert trace != outside
+    workers_at = {cluster.address(name) for name in cluster.groups["celery"]}
+    rows = []
+    for host in cluster.all("loadbalancers"):
+        lines = host.run("grep --no-filename --fixed-strings %s /var/log/nginx/access.json", trace).stdout
+        rows += [json.loads(line) for line in lines.splitlines()]
+    taken = [row for row in rows if (row["method"], row["path"]) == ("POST", f"{API}/runs")]
+    done = [row for row in rows if row["path"].startswith("/api/") and row["remote_addr"] in workers_at]
+    assert [row["status"] for row in taken] == [202], rows
+    assert [row for row in done if row["flow"] and row["upstream_status"] == "200"], rows
+
+
 def test_a_run_by_the_command_line(tasks: Tasks, cluster: Cluster, ca: Path, domain: str, tmp_path: Path) -> None:
     """From the controller, with nothing installed there."""
     key = tmp_path / "key"

@@ -51,13 +51,13 @@ def flows(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def ensure(run_module: Callable[..., dict[str, Any]], flows: dict[str, dict[str, Any]]) -> Ensure:
-    def run(check: bool = False, plan: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(check: bool = False, plan: dict[str, Any] | None = None, state: str = "present") -> dict[str, Any]:
         key = "sk-" + "k" * 20
         arguments = {
             "url": "https://l.example.com",
             "api_key": key,
             "endpoint_name": "probe",
-            "plan": json.dumps(plan or PLAN),
+            **({"plan": json.dumps(plan or PLAN), "state": state} if state == "present" else {"state": state}),
         }
         return run_module(probe, arguments, check=check)
 
@@ -95,3 +95,16 @@ def test_a_flow_of_somebody_else_is_left_alone(ensure: Ensure, flows: dict[str, 
     assert result["failed"]
     assert "made by somebody else" in result["msg"]
     assert set(flows) == {"mine", "theirs"}
+
+
+def test_what_it_has_made_is_removed_and_nothing_else(ensure: Ensure, flows: dict[str, dict[str, Any]]) -> None:
+    flows["theirs"] = {"name": "other", "endpoint_name": "other", "description": "theirs"}
+    ensure()
+    assert ensure(check=True, state="absent")["changed"]
+    assert len(flows) == 3
+    assert ensure(state="absent")["changed"]
+    assert set(flows) == {"mine", "theirs"}
+    assert not ensure(state="absent")["changed"]
+    # Control: the same name, made by somebody else.
+    flows["theirs"]["endpoint_name"] = "probe"
+    assert not ensure(state="absent")["changed"]

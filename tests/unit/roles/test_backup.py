@@ -6,11 +6,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 from rendering import Role
+
+Play = Callable[..., "subprocess.CompletedProcess[str]"]
 
 FACTS = {"distribution": "Debian", "distribution_version": "13.1", "distribution_major_version": "13"}
 DB1, DB2, REPO = (
@@ -259,6 +264,9 @@ def test_what_could_not_go_well_is_refused_before_anything_is_touched(
         ({"__backup_room": {"results": [{"__backup_member": "db2", "stdout_lines": ["Avail", "1099"]}]}}, "on db2"),
         ({"__backup_clients_info": {"clients": [{"user": "bi", "address": "192.0.2.77"}]}}, "bi from 192.0.2.77"),
         ({"backup_restore_stopped_addresses": []}, "langflow from 192.0.2.50"),
+        ({"backup_restore_watching_users": []}, "monitor from local"),
+        # Whoever looks from elsewhere is not the exporter of this host.
+        ({"__backup_clients_info": {"clients": [{"user": "monitor", "address": "192.0.2.77"}]}}, "monitor from 192"),
     ],
 )
 def test_backup_room_and_connections_are_looked_at(given: dict[str, Any], told: str) -> None:
@@ -267,7 +275,9 @@ def test_backup_room_and_connections_are_looked_at(given: dict[str, Any], told: 
         "__backup_links": {"matched": 0, "files": []},
         "__backup_places": {"results": [{"stat": {"exists": True, "dev": 1}}, {"stat": {"exists": True, "dev": 1}}]},
         "__backup_room": {"results": [{"__backup_member": "db2", "stdout_lines": ["Avail", "1100"]}]},
-        "__backup_clients_info": {"clients": [{"user": "langflow", "address": "192.0.2.50"}]},
+        "__backup_clients_info": {
+            "clients": [{"user": "langflow", "address": "192.0.2.50"}, {"user": "monitor", "address": "local"}]
+        },
         "backup_restore_stopped_addresses": ["192.0.2.50"],
     }
     assert refusals(server(**sound), "in_place_check_target.yml") == []
@@ -275,10 +285,30 @@ def test_backup_room_and_connections_are_looked_at(given: dict[str, Any], told: 
     assert len(messages) == 1
     assert told in messages[0]
     # Unless it was said that connections may be cut.
-    if "-e restore_disconnect=true" in told:
+    if "-e restore_disconnect=true" in messages[0]:
         assert (
             refusals(server(**{**sound, **given, "backup_restore_disconnect": True}), "in_place_check_target.yml") == []
         )
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_refusal_before_the_stop_stops_nobody(play: Play, begun: bool) -> None:
+    """To stop and start the servers would cut off the very clients on whose account it refuses."""
+    variables = {
+        "backup_postgresql_version": 17,
+        "backup_postgresql_socket_dir": "/nonexistent",
+        "backup_postgresql_unit": "flowfleet-no-such-unit.service",
+        "backup_restore_plan": {"first": "localhost", "others": [], "stamp": "20261122T040000Z"},
+        "__backup_foreign": [{"user": "bi", "address": "192.0.2.77"}],
+    }
+    # The control: as if it had begun.
+    extra = json.dumps({**variables, **({"__backup_begun": True} if begun else {})})
+    include = {"name": "flowfleet.langflow.backup", "tasks_from": "in_place.yml"}
+    run = play([{"ansible.builtin.include_role": include}], "-e", extra)
+    assert run.returncode != 0
+    assert "bi from 192.0.2.77" in run.stdout
+    assert ("No server was stopped." in run.stdout) is not begun
+    assert ("Undo | Stop what runs" in run.stdout) is begun
 
 
 def test_a_server_that_replays_alone_is_closed_and_follows_nobody() -> None:

@@ -141,6 +141,15 @@ def test_a_cluster_of_data_talks_among_itself_and_nobody_else_does() -> None:
     assert set(sources("192.0.2.21")) == {"langflow"}
 
 
+@pytest.mark.parametrize("archived", [True, False])
+def test_servers_that_share_a_bucket_take_backups_of_each_other(archived: bool) -> None:
+    hosts = [{"name": f"data{n}", "address": f"192.0.2.{30 + n}"} for n in range(1, 4)]
+    given = {**FLEET, "langflow_fleet_database_hosts": hosts, "langflow_fleet_archived": archived}
+    rows = role(**given).value("{{ common_firewall_topology }}")
+    found = [row for row in firewall_rules(rows, ["192.0.2.31"]) if row["name"] == "backup"]
+    assert [(row["ports"], row["from4"]) for row in found] == ([(["8432"], ["192.0.2.32/31"])] if archived else [])
+
+
 def test_ports_follow_the_variables_of_the_roles() -> None:
     assert topology("192.0.2.31", postgresql_port=5544)["postgresql"]["ports"] == ["5544"]
     assert topology("192.0.2.31")["redis"]["ports"] == ["6379-6380"]

@@ -132,7 +132,11 @@ def test_addresses_verify_the_server_and_carry_any_password() -> None:
     database = urlsplit(found["LANGFLOW_DATABASE_URL"])
     assert database.scheme == "postgresql+psycopg"
     assert (unquote(database.password or ""), database.hostname, database.port) == (AWKWARD, "192.0.2.31", 5432)
-    assert parse_qs(database.query) == {"sslmode": ["verify-full"], "sslrootcert": ["/etc/flowfleet/tls/ca.crt"]}
+    assert parse_qs(database.query) == {
+        "connect_timeout": ["10"],
+        "sslmode": ["verify-full"],
+        "sslrootcert": ["/etc/flowfleet/tls/ca.crt"],
+    }
     cache, queue = urlsplit(found["LANGFLOW_REDIS_URL"]), urlsplit(found["LANGFLOW_REDIS_QUEUE_URL"])
     assert (cache.scheme, queue.scheme) == ("rediss", "rediss")
     assert (cache.port, queue.port) == (6379, 6380)

@@ -87,6 +87,8 @@ def test_receivers_follow_from_tier_and_severity() -> None:
     deadman, *tiers = found["route"]["routes"]
     assert deadman["receiver"] == "nobody"
     assert deadman["matchers"] == ['alertname="Watchdog"']
+    # Looks as far apart as the repetition would leave out every other one.
+    assert (deadman["group_interval"], deadman["repeat_interval"]) == ("10s", "1m")
     assert [route["matchers"] for route in tiers] == [['tier="seconds"'], ['tier="minutes"'], ['tier="hours"']]
     assert tiers[0]["group_wait"] == "1s"
     assert [way["receiver"] for way in tiers[0]["routes"]] == ["seconds-page", "seconds-ticket", "seconds-info"]
@@ -241,3 +243,72 @@ def test_amtool_accepts_it(tmp_path: pathlib.Path) -> None:
     (tmp_path / "alertmanager.yml").write_text(text, encoding="utf-8")
     if program:
         subprocess.run([program, "check-config", str(tmp_path / "alertmanager.yml")], check=True)
+
+
+# --- programs from archives -------------------------------------------------------------------------------------------
+
+ARCHIVE = {"url": "https://mirror.example.com/p-2.53.tar.gz", "sha256": "c0ffee" + "0" * 58}
+
+
+def test_programs_of_archives_take_the_place_of_packages() -> None:
+    role = prometheus(prometheus_archive=ARCHIVE, prometheus_otlp_archive=ARCHIVE)
+    service = role.value("{{ __prometheus_service }}")
+    assert service["packages"] == []
+    root = "/opt/flowfleet/prometheus/prometheus-c0ffee0000000000"
+    assert f"ExecStart={root}/prometheus " in role.file("langflow-prometheus.service.j2")
+    assert f"ExecPaths={root}/prometheus " in role.file("langflow-prometheus.service.j2")
+    assert service["validate"][0].startswith(f"{root}/promtool check config ")
+    assert role.value("{{ __prometheus_gate }}")["argv"][0] == f"{root}/promtool"
+    links = {item["path"]: item["target"] for item in service["files"] if item.get("state") == "link"}
+    assert links["/usr/local/bin/promtool"] == f"{root}/promtool"
+    receiver = "/opt/flowfleet/prometheus/vmagent-c0ffee0000000000/vmagent-prod"
+    assert f"ExecStart={receiver} " in role.file("langflow-otlp.service.j2")
+    assert [(item["path"], item.get("strip", 1)) for item in role.value("{{ __prometheus_programs }}")] == [
+        (f"{root}/prometheus", 1),
+        (receiver, 0),
+    ]
+    # The other host of the pair takes nothing that is pushed.
+    other = prometheus(prometheus_archive=ARCHIVE, prometheus_otlp_archive=ARCHIVE, inventory_hostname="mon2")
+    assert len(other.value("{{ __prometheus_programs }}")) == 1
+
+
+def test_alertmanager_from_an_archive() -> None:
+    role = alertmanager(alertmanager_archive=ARCHIVE)
+    service = role.value("{{ __alertmanager_service }}")
+    root = "/opt/flowfleet/alertmanager/alertmanager-c0ffee0000000000"
+    assert service["packages"] == []
+    assert service["validate"][0].startswith(f"{root}/amtool check-config ")
+    assert role.value("{{ __alertmanager_gate }}")["argv"][0] == f"{root}/amtool"
+    text = role.file("langflow-alertmanager.service.j2")
+    assert f"ExecStart={root}/alertmanager " in text
+    assert f"ExecPaths={root}/alertmanager " in text
+    assert "/usr/bin/prometheus-alertmanager" not in text
+
+
+def test_without_an_archive_it_is_the_package() -> None:
+    """Control: nothing of an archive is left where none is named."""
+    measures, tells = prometheus(), alertmanager()
+    assert measures.value("{{ __prometheus_service.packages }}") == ["prometheus", "promtool", "victoria-metrics"]
+    assert tells.value("{{ __alertmanager_service.packages }}") == ["prometheus-alertmanager"]
+    assert measures.value("{{ __prometheus_programs }}") == []
+    for text in (
+        measures.file("langflow-prometheus.service.j2"),
+        measures.file("langflow-otlp.service.j2"),
+        tells.file("langflow-alertmanager.service.j2"),
+    ):
+        assert "/opt/" not in text
+
+
+@pytest.mark.parametrize(
+    "broken", [{"url": ARCHIVE["url"]}, {**ARCHIVE, "sha256": "1"}, {**ARCHIVE, "url": "p.tar.gz"}]
+)
+def test_an_archive_without_address_or_checksum_is_refused(broken: dict[str, str]) -> None:
+    for made, name in (
+        (prometheus(prometheus_archive=broken), "prometheus"),
+        (prometheus(prometheus_otlp_archive=broken), "prometheus"),
+        (alertmanager(alertmanager_archive=broken), "alertmanager"),
+        (Role("blackbox", {}, blackbox_archive=broken), "blackbox"),
+    ):
+        found = made.value("{{ __" + name + "_findings | rejectattr('ok') | map(attribute='text') | list }}")
+        assert [text for text in found if text.startswith(name)] == found
+        assert any("64 hexadecimal digits" in text for text in found)

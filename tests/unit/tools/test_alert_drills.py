@@ -124,6 +124,20 @@ def test_what_is_still_open() -> None:
     assert rules.still_open([*rows, row(5.0, "B")]) == {"A": "A", "B": "B"}
 
 
+def test_budgets_that_were_used_up_before_are_known_and_nobody_waits_for_them() -> None:
+    hours = {"labels": {"tier": "hours"}}
+    rows = [
+        row(1.0, "Budget", fingerprint="b", **hours),
+        row(2.0, "Over", fingerprint="o", **hours),
+        row(3.0, "Over", "resolved", fingerprint="o", **hours),
+        row(4.0, "Down", fingerprint="d"),
+        row(9.0, "Later", fingerprint="l", **hours),
+    ]
+    assert rules.budgets_before(rows, 5.0) == {"b": "Budget"}
+    assert rules.still_open(rows, besides="hours") == {"d": "Down"}
+    assert rules.still_open(rows) == {"b": "Budget", "d": "Down", "l": "Later"}
+
+
 def test_a_group_with_two_alerts_is_one_notification() -> None:
     both = [row(1.0, fingerprint="a", groupKey="g"), row(1.0, fingerprint="b", groupKey="g")]
     assert [len(told) for told in rules.notifications([row(2.0), *both])] == [2, 1]
@@ -183,6 +197,21 @@ def test_told_in_time_and_over() -> None:
     assert judged(told(121.5), told(190.0, "resolved")) == (True, "21.5 s, cleared after 40 s")
 
 
+def test_what_is_over_while_the_repair_goes_on_is_over() -> None:
+    drill, one = core.Drill("x", "y"), trial()
+    one.look([told(120.0)])
+    one.mending, one.repaired = 150.0, 180.0
+    one.look([told(120.0), told(160.0, "resolved")])
+    alerts.judge(drill, one)
+    assert (drill.passed, drill.verdicts[0].measured) == (True, "20 s, cleared after 0 s")
+    # Control: what was over before anybody has mended it went by itself.
+    other = trial()
+    other.look([told(120.0)])
+    other.mending, other.repaired = 150.0, 180.0
+    other.look([told(120.0), told(140.0, "resolved")])
+    assert not other.all_over
+
+
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
@@ -199,6 +228,134 @@ def test_control_each_fault_of_a_notification_is_a_failed_verdict(rows: list[Any
     passed, measured = judged(*rows)
     assert not passed
     assert measured.startswith(text)
+
+
+# --- several faults --------------------------------------------------------------------------------------------------
+
+
+class Silent:
+    """A sink that has heard nothing."""
+
+    def rows(self, _since: float = 0.0) -> list[Any]:
+        return []
+
+
+class Empty:
+    """A lab without anything, where all is well."""
+
+    def __init__(self) -> None:
+        self.sink = Silent()
+        self.lab = self
+
+    def wait_healthy(self) -> None:
+        pass
+
+    def whole(self) -> list[str]:
+        return []
+
+    def quiet(self) -> list[str]:
+        return []
+
+
+def test_a_fault_that_cannot_be_made_or_mended_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def broken(_stage: Any) -> Any:
+        raise core.DrillError("no such host")
+
+    def case(name: str, **more: Any) -> Any:
+        steps = {
+            "strike": lambda _stage: stage.Struck(time.time()),
+            "repair": lambda _stage: done.append(name),
+            **more,
+        }
+        return faults.Case(name, **steps)
+
+    cases = {"first": case("first", strike=broken), "second": case("second", repair=broken), "third": case("third")}
+    monkeypatch.setattr(alerts, "CASES", cases)
+    monkeypatch.setattr(rules, "APART", 0.0)
+    drill = core.Drill("x", "y")
+    alerts.run_trials(drill, Empty(), [], list(cases))
+    # What could not be made is put right all the same: some of it may be there.
+    assert done == ["first", "third"]
+    failed = [verdict.what for verdict in drill.verdicts if not verdict.passed]
+    assert failed == ["first is made", "second is put right"]
+
+
+# --- a lab ------------------------------------------------------------------------------------------------------------
+
+
+class Shown:
+    """A lab with one monitoring host that has some alerts open."""
+
+    def __init__(self, *names: str) -> None:
+        self.asked: list[str] = []
+        self.names = names
+        self.groups = {"monitoring": ["mon1"]}
+
+    def inside(self, _host: str, *argv: str, check: bool = True) -> str:
+        self.asked.append(argv[-1])
+        return json.dumps([{"metric": {"alertname": name}, "value": [1.0, "1"]} for name in self.names])
+
+
+def test_quiet_waits_for_nobody_who_is_busy_with_other_things() -> None:
+    lab = Shown("HostCpuBusy", "DiskFillsUp")
+    assert stage.Stage(lab, _sink=Silent()).quiet(timeout=0) == []
+    assert 'tier!="hours"' in lab.asked[0]
+    # Control: anything else counts.
+    assert stage.Stage(Shown("HostCpuBusy", "NodeDown"), _sink=Silent()).quiet(timeout=0) == ["NodeDown"]
+
+
+def test_an_end_that_was_never_told_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sink:
+        def rows(self) -> list[Any]:
+            return [row(1.0, "NodeDown", fingerprint="a")]
+
+    monkeypatch.setattr(stage, "FORGOTTEN", 0.0)
+    monkeypatch.setattr(stage, "LOST", set())
+    monkeypatch.setattr(stage.time, "sleep", lambda _seconds: None)
+    seen = stage.Stage(Shown(), _sink=Sink())
+    assert seen.quiet(timeout=60) == ["NodeDown"]
+    assert seen.quiet(timeout=60) == []
+    # Control: while Prometheus knows it, it goes on.
+    assert stage.Stage(Shown("NodeDown"), _sink=Sink()).quiet(timeout=0) == ["NodeDown"]
+
+
+def test_a_prometheus_that_does_not_answer_is_not_quiet() -> None:
+    lab = Shown()
+    lab.inside = lambda *_argv, **_more: "no JSON"  # type: ignore[method-assign]
+    assert stage.Stage(lab, _sink=Silent()).quiet(timeout=0) == ["no answer from Prometheus or the sink"]
+
+
+def test_what_goes_on_aside_belongs_to_its_unit() -> None:
+    """A stop of the unit has to end it: `su` and the like would move it to a session of its own."""
+    said: list[tuple[str, ...]] = []
+    lab = Shown()
+    lab.data = "data1"  # type: ignore[attr-defined]
+
+    def inside(_host: str, *argv: str, check: bool = True) -> str:
+        said.append(argv)
+        return "64" if "SHOW" in argv[-1] else "20"
+
+    lab.inside = inside  # type: ignore[method-assign]
+    for case in ("connections_used", "transaction_open"):
+        faults.CASES[case].strike(stage.Stage(lab))
+    started = [argv for argv in said if argv[0] == "systemd-run"]
+    assert len(started) == 2
+    assert all("--uid=postgres" in argv and "su -" not in argv[-1] for argv in started)
+
+
+def test_a_file_is_written_by_a_process_on_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`docker cp` would put it below a file system that is mounted there; control: its failure is told."""
+    program = tmp_path / "docker"
+    program.write_text('#!/bin/sh\necho "$@" > "$0.argv"\ncat > "$0.text"\n[ "$4" != gone ]\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    stage.Stage(Shown()).put("data1", "secret\n", "/run/drill file", mode="0600")
+    assert (tmp_path / "docker.text").read_text() == "secret\n"
+    said = (tmp_path / "docker.argv").read_text()
+    assert said.startswith("exec -i data1 sh -c umask 077; cat > '/run/drill file' && chown root:root ")
+    assert "secret" not in said
 
 
 # --- series for what cannot be provoked ------------------------------------------------------------------------------

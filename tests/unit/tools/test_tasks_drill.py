@@ -70,6 +70,13 @@ def test_lost_is_what_was_taken_and_has_no_end() -> None:
     assert ledger.open_tasks(rows) == [rows[0], rows[3]]
 
 
+def test_a_fault_meets_what_was_there_at_any_time_of_it() -> None:
+    rows = [task("succeeded"), task("running"), task("succeeded"), task("queued"), task("queued", run_id="")]
+    for row, (taken, ended) in zip(rows, [(1, 5), (2, 0), (3, 15), (25, 0), (2, 0)], strict=True):
+        row.taken, row.ended = float(taken), float(ended)
+    assert ledger.there_between(rows, 10.0, 20.0) == [rows[1], rows[2]]
+
+
 @pytest.mark.parametrize(
     ("guarantee", "end", "good"),
     [
