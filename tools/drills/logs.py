@@ -65,7 +65,7 @@ OUTAGE, AROUND = 300.0, 30.0
 LIGHT = {"get": 1.0, "run": 0.2}
 # Of the control of sampling: enough for a share of 1 % and one of 11 % to be told apart for sure.
 CONTROL_HOT = 1000
-MASKING = ROOT / "roles/log_shipper/vars/masking.yml"
+MASKING = ROOT / "roles/common/files/masking.yml"
 QUIET = 900.0
 
 
@@ -405,7 +405,7 @@ def drill_masking(lab: Lab) -> Drill:
 
 def control_masking(drill: Drill, tier: Tier, flows: Flows) -> None:
     """With every pattern off, at the shippers and in the log store, values are found: the search can find."""
-    (masking,) = yaml.safe_load(MASKING.read_text(encoding="utf-8")).values()
+    masking = yaml.safe_load(MASKING.read_text(encoding="utf-8"))
     names = [pattern["name"] for pattern in masking["patterns"]]
     tier.lab.must("logging", "-e", json.dumps({"langflow_fleet_masking_off": names}), folder=drill.folder)
     values, mark, since = canaries(), f"drill{secrets.token_hex(4)}", time.time() - 1

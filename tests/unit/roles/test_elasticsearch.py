@@ -315,7 +315,7 @@ def masking(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_script_has_every_pattern_of_the_shipper() -> None:
-    data = yaml.safe_load((ROLES / "log_shipper/vars/masking.yml").read_text())["log_shipper_masking"]
+    data = yaml.safe_load((ROLES / "common/files/masking.yml").read_text())
     script = masking()["processors"][0]["script"]
     for pattern in data["patterns"]:
         assert f"[masked:{pattern['name']}]" in script["source"] or pattern.get("replace"), pattern["name"]

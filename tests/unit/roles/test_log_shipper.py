@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from rendering import ROLES, Role, trusted
 
-MASKING = yaml.safe_load((ROLES / "log_shipper/vars/masking.yml").read_text(encoding="utf-8"))
+MASKING = yaml.safe_load((ROLES / "common/files/masking.yml").read_text(encoding="utf-8"))
 GIVEN: dict[str, Any] = {
     "langflow_fleet_log_target": "elasticsearch",
     "langflow_fleet_logging_hosts": [
@@ -117,7 +117,7 @@ def test_patterns_of_the_fleet_are_added_and_taken_off() -> None:
 
 
 def test_regexes_come_through_ansible_as_they_are() -> None:
-    assert role().value("{{ __log_shipper_mask }}")["masking"] == MASKING["log_shipper_masking"]
+    assert role().value("{{ __log_shipper_mask }}")["masking"] == MASKING
 
 
 def test_the_figures_are_linked_where_the_exporter_reads_them() -> None:

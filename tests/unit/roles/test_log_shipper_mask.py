@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 ROLE = Path(__file__).resolve().parents[3] / "roles/log_shipper"
-MASKING = yaml.safe_load((ROLE / "vars/masking.yml").read_text(encoding="utf-8"))["log_shipper_masking"]
+MASKING = yaml.safe_load((ROLE.parent / "common/files/masking.yml").read_text(encoding="utf-8"))
 TABLE = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))["__log_shipper_table"]
 
 # A secret of each kind. None of them may be seen afterwards, in any way of writing it.

@@ -26,6 +26,7 @@ HOT, CRITICAL = "0c9a2b34-0000-4000-8000-00000000000a", "critical-flow"
 GIVEN: dict[str, Any] = {
     "role_path": str(ROLES / "otel_collector"),
     "otel_collector_modes": ["agent", "gateway"],
+    "otel_collector_archive_url": "https://mirror.example.com/otelcol-contrib.tar.gz",
     "otel_collector_archive_sha256": "a" * 64,
     "otel_collector_gateway_token": TOKEN,
     "otel_collector_elasticsearch_password": PASSWORD,
@@ -380,6 +381,7 @@ def test_nothing_is_written_for_what_the_host_is_not() -> None:
     ("changes", "name"),
     [
         ({"otel_collector_modes": ["relay"]}, "otel_collector_modes"),
+        ({"otel_collector_archive_url": ""}, "otel_collector_archive_url"),
         ({"otel_collector_archive_sha256": ""}, "otel_collector_archive_sha256"),
         ({"otel_collector_gateways": []}, "otel_collector_gateways"),
         ({"otel_collector_gateways": [{"name": "mon 1", "address": "192.0.2.1"}]}, "otel_collector_gateways"),
