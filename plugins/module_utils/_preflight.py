@@ -954,7 +954,7 @@ def check_log_archives(fleet: Fleet) -> Iterator[Problem]:
         for name in ARCHIVES:
             checksum, known = host.text(f"{name}_sha256"), f"{name}_sha256" in host.values
             if name == COLLECTOR and known and not host.text(f"{name}_url"):
-                fix = f"set {name}_url to an archive of upstream's releases or of your mirror, or set langflow_fleet_tracing to false"
+                fix = f"set {name}_url to an archive of upstream or of your mirror, or langflow_fleet_tracing to false"
                 yield Problem(f"{name}_url", "is missing, and the Collector has no other source", fix, (host.name,))
                 continue
             if not known or SHA256.fullmatch(checksum) or not (name == COLLECTOR or host.chosen(f"{name}_url")):
