@@ -44,8 +44,7 @@ def test_a_long_question_goes_in_the_body(serve: Any, behaviours: Any, requests_
         (lambda b: b.answer(body=b'{"data": {}}'), "no vector"),
         (lambda b: b.answer(body=b'{"data": {"result": {}}}'), "no vector"),
         (lambda b: b.answer(body=b"x", announced=99), "cut off"),
-        # It answers without reading the body.
-        (lambda b: b.garbage(), "not valid HTTP|Broken pipe|reset"),
+        (lambda b: b.garbage(), "not valid HTTP"),
         (lambda b: b.silence(), "within 0.3 s|in time"),
         (lambda b: b.drip(), "no complete answer within 0.3 s"),
     ],
@@ -53,7 +52,9 @@ def test_a_long_question_goes_in_the_body(serve: Any, behaviours: Any, requests_
 def test_trouble_has_one_name(serve: Any, behaviours: Any, behaviour: Any, message: str, post: bool) -> None:
     client = _prometheus.Client(serve(behaviour(behaviours)).url(""), timeout=0.3, post=post)
     began = time.monotonic()
-    with pytest.raises(_prometheus.PrometheusError, match=message) as caught:
+    # A server that ends before it has read the body resets the connection, and what it said may be lost with it.
+    expected = f"{message}|Broken pipe|reset" if post else message
+    with pytest.raises(_prometheus.PrometheusError, match=expected) as caught:
         client.instant("up")
     assert "Prometheus at http://" in str(caught.value)
     assert time.monotonic() - began < 5
