@@ -52,9 +52,7 @@ def test_a_long_question_goes_in_the_body(serve: Any, behaviours: Any, requests_
 def test_trouble_has_one_name(serve: Any, behaviours: Any, behaviour: Any, message: str, post: bool) -> None:
     client = _prometheus.Client(serve(behaviour(behaviours)).url(""), timeout=0.3, post=post)
     began = time.monotonic()
-    # A server that ends before it has read the body resets the connection, and what it said may be lost with it.
-    expected = f"{message}|Broken pipe|reset" if post else message
-    with pytest.raises(_prometheus.PrometheusError, match=expected) as caught:
+    with pytest.raises(_prometheus.PrometheusError, match=message) as caught:
         client.instant("up")
     assert "Prometheus at http://" in str(caught.value)
     assert time.monotonic() - began < 5
