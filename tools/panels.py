@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -479,21 +479,21 @@ class Prometheus:
         except self._library.PrometheusError as error:
             raise ValueError(str(error)) from None
 
-    def ask(self, kind: str, *arguments: Any) -> list[dict[str, Any]]:
+    def _series(self, question: Callable[..., Any], *arguments: Any) -> list[dict[str, Any]]:
         """Return the series that a question finds."""
         try:
-            return list(getattr(self._client, kind)(*arguments)["result"])
+            return list(question(*arguments)["result"])
         except self._library.PrometheusError as error:
             raise QueryError(str(error)) from None
 
     def instant(self, expr: str) -> list[dict[str, Any]]:
         """Return what the expression is now."""
-        return self.ask("instant", expr)
+        return self._series(self._client.instant, expr)
 
     def over(self, expr: str, seconds: int) -> list[dict[str, Any]]:
         """Return what it was lately."""
         now = time.time()
-        return self.ask("over", expr, now - seconds, now, 15)
+        return self._series(self._client.over, expr, now - seconds, now, 15)
 
 
 @dataclass(frozen=True)

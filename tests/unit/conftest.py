@@ -17,6 +17,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import re
 import socket
 import ssl
 import struct
@@ -156,13 +157,21 @@ Behaviour = Callable[[socket.socket], None]
 SEEN: list[bytes] = []
 
 
+LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE)
+
+
 def _read_request(connection: socket.socket) -> bytes:
-    data = b""
-    while b"\r\n\r\n" not in data:
+    """Read all of it: to close with something unread would reset the connection, and take back the answer."""
+    data, wanted = b"", 0
+    while b"\r\n\r\n" not in data or len(data) < wanted:
         chunk = connection.recv(4096)
         if not chunk:
             break
         data += chunk
+        head, end, _body = data.partition(b"\r\n\r\n")
+        if end:
+            length = LENGTH.search(head + b"\r\n")
+            wanted = len(head) + len(end) + (int(length[1]) if length else 0)
     SEEN.append(data)
     return data
 
@@ -229,7 +238,12 @@ class Behaviours:
     @staticmethod
     def garbage() -> Behaviour:
         """Speak another protocol."""
-        return lambda connection: connection.sendall(b"+PONG\r\n\r\n")
+
+        def behave(connection: socket.socket) -> None:
+            connection.sendall(b"+PONG\r\n\r\n")
+            _read_request(connection)
+
+        return behave
 
 
 class FakeServer:

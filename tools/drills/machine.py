@@ -30,6 +30,8 @@ NETWORK = "[Match]\nType=ether\n[Network]\nDHCP=yes\n"
 SLOW = "[Manager]\nDefaultTimeoutStartSec=600\nDefaultDeviceTimeoutSec=600\n"
 FSTAB = "/dev/vda / ext4 rw,relatime 0 1\n"
 SETTLED = {"running", "degraded"}
+# Seconds an emulated machine may take to go down, on a computer that has other work.
+SHUTDOWN = 900
 
 
 def lab_tool() -> ModuleType:
@@ -207,11 +209,11 @@ class Machine:
         self.ssh("sync; systemctl --no-block poweroff", check=False)
         subprocess.run(["ssh", *self.ssh_options, "-O", "exit", "root@127.0.0.1"], capture_output=True, check=False)
         try:
-            self.process.wait(300)
+            self.process.wait(SHUTDOWN)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise DrillError("the machine did not shut down within 300 s") from None
+            raise DrillError(f"the machine did not shut down within {SHUTDOWN} s") from None
 
     def reboot(self) -> None:
         self.stop()

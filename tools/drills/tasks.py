@@ -318,12 +318,14 @@ class Case:
     before: dict[str, float]
     began: float = 0.0
 
-    def strike(self, what: str) -> None:
-        """Note that it happens now, and how many tasks it meets."""
+    def strike(self, what: str, lasting: bool = False) -> None:
+        """Note that it happens now, and how many tasks it meets; what lasts meets more later, see met()."""
         busy = self.client.in_flight()
         say(f"  {what}, with {busy} tasks in flight")
         self.began = time.time()
         self.drill.note("fault", {"what": what, "in_flight": busy})
+        if not lasting:
+            self.drill.check("tasks in flight when it happened", busy >= 5, busy, "5 or more")
 
     def met(self) -> None:
         """Count the tasks that were there while it lasted; without any, nothing was proven."""
@@ -418,13 +420,14 @@ def redis_lost(case: Case) -> Callable[[], None]:
 
 def node_rolls(case: Case) -> None:
     before = case.tier.lab.starts()
-    case.strike("a roll of Langflow")
+    case.strike("a roll of Langflow", lasting=True)
     # The workers have a case of their own.
     play = case.tier.lab.playbook(
         "rolling_restart",
         *("-e", "rollout_reset=true", "-e", "celery_restart_mode=start"),
         folder=case.drill.folder,
     )
+    case.met()
     ended_well(case, play)
     after = case.tier.lab.starts()
     changed = sum(before[node] != after[node] for node in before)
@@ -585,7 +588,6 @@ def drill_fault(tier: Tier, drill: Drill, counter: ExecutionCounter, flow: str, 
         try:
             time.sleep(fault.lead)
             afterwards = fault.act(case)
-            case.met()
             seconds = client.finish()
             say(
                 f"  all tasks have ended after {seconds:.0f} s more"

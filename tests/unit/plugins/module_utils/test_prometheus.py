@@ -44,8 +44,7 @@ def test_a_long_question_goes_in_the_body(serve: Any, behaviours: Any, requests_
         (lambda b: b.answer(body=b'{"data": {}}'), "no vector"),
         (lambda b: b.answer(body=b'{"data": {"result": {}}}'), "no vector"),
         (lambda b: b.answer(body=b"x", announced=99), "cut off"),
-        # It answers without reading the body.
-        (lambda b: b.garbage(), "not valid HTTP|Broken pipe|reset"),
+        (lambda b: b.garbage(), "not valid HTTP"),
         (lambda b: b.silence(), "within 0.3 s|in time"),
         (lambda b: b.drip(), "no complete answer within 0.3 s"),
     ],
