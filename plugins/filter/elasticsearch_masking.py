@@ -15,7 +15,7 @@ description:
   - Makes a script of the patterns that the shipper of logs works with.
 options:
   _input:
-    description: Patterns and words of keys, in the form that roles/log_shipper/vars/masking.yml describes.
+    description: Patterns and words of keys, in the form that roles/common/files/masking.yml describes.
     type: dict
     required: true
 """

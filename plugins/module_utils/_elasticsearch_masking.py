@@ -6,7 +6,7 @@
 
 """Write the script of the last ingest pipeline from the patterns that the shipper works with.
 
-The form of the patterns is described in roles/log_shipper/vars/masking.yml. Regular expressions are part of the script,
+The form of the patterns is described in roles/common/files/masking.yml. Regular expressions are part of the script,
 because Painless compiles none at run time. The words of keys are its parameters.
 """
 
@@ -246,9 +246,9 @@ def pipeline(masking: Mapping[str, Any]) -> dict[str, Any]:
     steps = [step(pattern, joined(words)) for pattern in masking["patterns"]]
     source = (
         FUNCTIONS
-        + "".join(function for function, _ in steps)
+        + "".join(function for function, _statement in steps)
         + "String text(String t) {\n  String low = t.toLowerCase();\n"
-        + "".join(statement for _, statement in steps)
+        + "".join(statement for _function, statement in steps)
         + "  return t;\n}\n"
         + WALK.replace("DEEPEST", str(DEEPEST))
     )

@@ -3,10 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Where a lab's traces are kept: takes OTLP over HTTP as JSON and writes one line for each span.
 
-trace_store.py --port 4320 --cert FILE --key FILE --file /var/lib/lab-trace-store/spans.jsonl
+trace_store.py [--address 0.0.0.0] --port 4320 --cert FILE --key FILE --file /var/lib/lab-trace-store/spans.jsonl
 
 POST /v1/traces is what the Collector sends with `encoding: json`, gzip or not. Every line is written before the
-answer. Without a certificate it listens on 127.0.0.1 only. Needs nothing but Python, so that any host can run it.
+answer. It listens for its own host unless told otherwise. Needs nothing but Python, so that any host can run it.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--cert", type=Path)
     parser.add_argument("--key", type=Path)
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(given.cert, given.key)
-    Store(("0.0.0.0" if context else "127.0.0.1", given.port), given.file, context).serve_forever()  # noqa: S104
+    Store((given.address, given.port), given.file, context).serve_forever()
     return 0
 
 

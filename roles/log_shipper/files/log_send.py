@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import http.client
 import json
 import os
@@ -317,9 +318,9 @@ def serve(sender: Sender, lines: Iterator[bytes], answers: BinaryIO) -> None:
             try:
                 waiting.append(parsed(text))
             except (ValueError, KeyError, TypeError) as error:
-                sender.letters.put(
-                    [{"time": round(time.time(), 3), "status": 0, "error": type(error).__name__, "line": text[:100]}]
-                )
+                letter = {"time": round(time.time(), 3), "status": 0, "error": type(error).__name__, "line": text[:100]}
+                # By its name it is known when the batch is handed over again.
+                sender.letters.put([{**letter, "id": hashlib.sha256(raw).hexdigest()[:32]}])
             say("DEFER_COMMIT")
     sender.say(force=True)
 

@@ -46,9 +46,18 @@ class Role:
             init_plugin_loader()
             loaded.append(True)
         self.path = ROLES / name
-        variables: dict[str, Any] = {"ansible_managed": "Ansible managed", "inventory_hostname": "data1"}
-        for file in ("defaults/main.yml", "vars/main.yml"):
-            variables.update(trusted(yaml.safe_load((self.path / file).read_text(encoding="utf-8"))))
+        variables: dict[str, Any] = {
+            "ansible_managed": "Ansible managed",
+            "inventory_hostname": "data1",
+            "role_path": str(self.path),
+        }
+        files = [
+            self.path / "defaults/main.yml",
+            self.path / "vars/main.yml",
+            *sorted(self.path.glob("vars/main/*.yml")),
+        ]
+        for file in filter(Path.exists, files):
+            variables.update(trusted(yaml.safe_load(file.read_text(encoding="utf-8"))))
         variables.update({"ansible_facts": facts, "ansible_check_mode": False}, **given)
         self.variables = variables
 

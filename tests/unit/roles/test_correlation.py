@@ -48,13 +48,14 @@ def test_without_kibana_no_alert_leads_there() -> None:
 
 def test_prometheus_keeps_exemplars() -> None:
     nothing: dict[str, Any] = {"prometheus_targets": [], "prometheus_probes": [], "prometheus_otlp_enabled": False}
-    made = render.role(**nothing)
+    made = render.role(**nothing, langflow_fleet_traced=True)
     assert "--enable-feature=auto-gomemlimit,exemplar-storage\n" in made.file("langflow-prometheus.service.j2")
     read = yaml.safe_load(made.file("prometheus.yml.j2"))
     assert read["storage"]["exemplars"] == {"max_exemplars": 100000}
-    off = render.role(**nothing, prometheus_exemplars=0)
-    assert "--enable-feature=auto-gomemlimit\n" in off.file("langflow-prometheus.service.j2")
-    assert "exemplars" not in off.file("prometheus.yml.j2")
+    for given in ({}, {"langflow_fleet_traced": True, "prometheus_exemplars": 0}):
+        off = render.role(**nothing, **given)
+        assert "--enable-feature=auto-gomemlimit\n" in off.file("langflow-prometheus.service.j2")
+        assert "exemplars" not in off.file("prometheus.yml.j2")
 
 
 def test_links_name_the_space_and_the_search_of_role_kibana() -> None:

@@ -27,7 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from rendering import ROLES, Role, trusted
+from rendering import ROLES, Role
 
 MASKING = yaml.safe_load((ROLES / "common/files/masking.yml").read_text(encoding="utf-8"))
 GIVEN: dict[str, Any] = {
@@ -41,7 +41,7 @@ GIVEN: dict[str, Any] = {
 
 
 def role(**changes: Any) -> Role:
-    return Role("log_shipper", {}, **{**trusted(MASKING), **GIVEN, **changes})
+    return Role("log_shipper", {}, **{**GIVEN, **changes})
 
 
 # --- what it writes ---------------------------------------------------------------------------------------------------
@@ -128,6 +128,15 @@ def test_the_figures_are_linked_where_the_exporter_reads_them() -> None:
     assert links(role(langflow_fleet_monitored=True, log_shipper_package_unit_masked=False)) == [
         "/var/lib/prometheus/node-exporter/log_shipper.prom"
     ]
+
+
+def test_what_is_taken_off_leaves_what_nobody_else_has() -> None:
+    made = role(langflow_fleet_monitored=True, log_shipper_target="")
+    gone = [file["path"] for file in made.value("{{ __log_shipper_gone }}")]
+    # A file that grows old there would be told as a shipper that is silent.
+    assert "/var/lib/prometheus/node-exporter/log_shipper.prom" in gone
+    assert not [path for path in gone if path.startswith("/var/lib/log-shipper")]
+    assert len(role(log_shipper_target="").value("{{ __log_shipper_gone }}")) == len(gone) - 1
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -71,9 +72,13 @@ def test_values_of_statements_are_logged_in_neither() -> None:
 
 
 def test_group_adm_may_read_the_access_log_from_its_first_line_on() -> None:
-    unit = (ROLES / "nginx/templates/nginx.service.conf.j2").read_text(encoding="utf-8")
-    assert "UMask=0027" in unit
+    made = Role("nginx", TRIXIE, langflow_fleet_log_sources=["nginx"])
+    assert re.findall("^UMask=.*$", made.file("nginx.service.conf.j2"), re.M) == ["UMask=0027"]
     assert "create 0640 root adm" in (ROLES / "nginx/templates/logrotate.j2").read_text(encoding="utf-8")
+
+
+def test_a_host_without_a_shipper_keeps_the_unit_that_it_has() -> None:
+    assert re.findall("^UMask=.*$", Role("nginx", TRIXIE).file("nginx.service.conf.j2"), re.M) == ["UMask=0077"]
 
 
 # --- the trace in PostgreSQL's application_name -----------------------------------------------------------------------

@@ -259,6 +259,35 @@ def test_any_other_backend_takes_them_too() -> None:
     assert found["service"]["pipelines"]["traces/choose"]["processors"] == ["tail_sampling"]
 
 
+def test_a_new_authority_restarts_who_trusts_it() -> None:
+    ours, theirs = "/etc/flowfleet/tls/ca.crt", "/etc/ssl/own.pem"
+    assert ours in role().value("{{ __otel_collector_watch.agent }}")
+    assert ours in role().value("{{ __otel_collector_watch.gateway }}")
+    elsewhere = role(
+        langflow_fleet_logging_hosts=[],
+        otel_collector_otlp_endpoint="https://traces.example.com/otlp",
+        otel_collector_otlp_ca_file=theirs,
+    )
+    watched = elsewhere.value("{{ __otel_collector_watch.gateway }}")
+    assert theirs in watched
+    assert ours not in watched
+
+
+def test_figures_bear_the_trace_that_they_come_from() -> None:
+    found = config("gateway")
+    assert found["connectors"]["span_metrics"]["exemplars"]["enabled"] is True
+    assert found["exporters"]["prometheus"]["enable_open_metrics"] is True
+
+
+def test_several_hosts_of_the_log_tier_are_asked_in_turn() -> None:
+    hosts = [{"name": "log1", "address": "192.0.2.21"}, {"name": "log2", "address": "2001:db8::22"}]
+    found = config("gateway", langflow_fleet_logging_hosts=hosts)
+    assert found["exporters"]["elasticsearch"]["endpoints"] == [
+        "https://192.0.2.21:9200",
+        "https://[2001:db8::22]:9200",
+    ]
+
+
 def test_more_settings_are_laid_over() -> None:
     found = config("gateway", otel_collector_gateway_settings={"exporters": {"elasticsearch": {"timeout": "90s"}}})
     assert found["exporters"]["elasticsearch"]["timeout"] == "90s"

@@ -176,7 +176,7 @@ def shipped_masker() -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    (masking,) = yaml.safe_load(logs.MASKING.read_text(encoding="utf-8")).values()
+    masking = yaml.safe_load(logs.MASKING.read_text(encoding="utf-8"))
     return module.Masker(masking)
 
 
