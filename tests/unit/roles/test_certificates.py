@@ -29,7 +29,6 @@ from cryptography.x509.oid import NameOID
 from rendering import Role
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-NOW = datetime.datetime.now(datetime.UTC)
 HOST: dict[str, Any] = {
     "host": "app1",
     "address": "192.0.2.21",
@@ -124,15 +123,15 @@ class Pki:
     def sign(
         self, key: Key, subject: x509.Name, days: float, names: list[x509.GeneralName], starts: float = -1
     ) -> x509.Certificate:
-        own = subject == self.name
+        own, now = subject == self.name, datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self.name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW + datetime.timedelta(days=min(starts, days - 1)))
-            .not_valid_after(NOW + datetime.timedelta(days=days))
+            .not_valid_before(now + datetime.timedelta(days=min(starts, days - 1)))
+            .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=own, path_length=0 if own else None), critical=True)
         )
         if names:
