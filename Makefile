@@ -7,9 +7,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# Which lab: `lab` (five hosts) or `single` (everything on one).
+# Which lab: `lab` (five hosts), `single` (everything on one), `fleet` (eight, in the shape of inventories/production).
 INVENTORY ?= lab
 SCENARIO := $(patsubst lab,default,$(INVENTORY))
+INVENTORY_PATH := $(firstword $(wildcard inventories/$(INVENTORY) molecule/$(INVENTORY)/inventory))
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
@@ -30,10 +31,10 @@ bootstrap: ## Make .venv with the locked tools; a second call does nothing
 # --- the lab ----------------------------------------------------------------------------------------------------------
 
 .PHONY: up
-up: bootstrap ## Create the lab and bring Langflow up in it (INVENTORY=single: on one host)
+up: bootstrap ## Create the lab and bring Langflow up in it (INVENTORY=single: on one host, fleet: on eight)
 	@tools/lab up $(SCENARIO)
-	ansible-playbook -i inventories/$(INVENTORY) flowfleet.langflow.site
-	ansible-playbook -i inventories/$(INVENTORY) flowfleet.langflow.smoke
+	ansible-playbook -i $(INVENTORY_PATH) flowfleet.langflow.site
+	ansible-playbook -i $(INVENTORY_PATH) flowfleet.langflow.smoke
 	tools/lab login $(SCENARIO)
 
 .PHONY: down
@@ -103,8 +104,9 @@ molecule-data: bootstrap ## Three database servers that take over for each other
 	molecule test -s data
 
 .PHONY: bench-converge
-bench-converge: bootstrap ## Measure a first run and a no-op run on a fresh lab
-	@python tools/bench_converge.py --scenario $(SCENARIO) --inventory inventories/$(INVENTORY)
+bench-converge: bootstrap ## Measure a first run and a no-op run on a fresh lab (INVENTORY=fleet: on eight hosts)
+	@tools/lab engine
+	python tools/bench_converge.py --scenario $(SCENARIO) --inventory $(INVENTORY_PATH)
 
 # --- the demo ----------------------------------------------------------------------------------------------------------
 

@@ -123,9 +123,7 @@ class Pki:
     def sign(
         self, key: Key, subject: x509.Name, days: float, names: list[x509.GeneralName], starts: float = -1
     ) -> x509.Certificate:
-        own = subject == self.name
-        # Not when the tests were read, which may be many minutes ago.
-        now = datetime.datetime.now(datetime.UTC)
+        own, now = subject == self.name, datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -155,3 +155,17 @@ def test_events_are_counted_by_host_and_play() -> None:
     assert found["plays"] == {
         "Bring up the load balancers": {"seconds": 3.0, "hosts": 2, "tasks_per_host": 1.0, "seconds_per_host": 1.5},
     }
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(89.9, "met"), (90.0, "missed")])
+def test_the_table_names_the_goal_and_the_longest_play_first(seconds: float, verdict: str) -> None:
+    bench = load("tools/bench_converge.py")
+    row = {"hosts": 2, "tasks_per_host": 4.0, "seconds_per_host": 1.0}
+    run = {
+        "seconds": seconds,
+        "hosts": {"a": {"tasks": 3, "changed": 0}, "localhost": {"tasks": 3, "changed": 0}},
+        "plays": {"Short": {**row, "seconds": 2.0}, "Long": {**row, "seconds": 9.0}},
+    }
+    lines = bench.table({"first": run, "again": run, "create_seconds": 1.0, "nodes": {}})
+    assert f"no-op run: {seconds} s for 1 hosts (goal: less than 90 s, {verdict})" in lines
+    assert [line.split()[0] for line in lines if line.startswith(("Short", "Long"))] == ["Long", "Short"]
