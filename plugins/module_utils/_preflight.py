@@ -81,7 +81,8 @@ MONITORING_PORTS = (
 )
 # Ports of what carries and keeps logs and traces, and the unit that has each.
 LOGGING_PORTS = (
-    ("elasticsearch_http_port", "elasticsearch.service"),
+    # Or the gate before a store that has no TLS of its own.
+    ("elasticsearch_http_port", "elasticsearch*.service"),
     ("elasticsearch_transport_port", "elasticsearch.service"),
     ("kibana_port", "kibana.service"),
     ("logstash_http_port", "logstash.service"),
