@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import http.server
 import pathlib
 import socket
 import ssl
@@ -27,6 +26,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._postgres_wire 
 )
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from https_fake import HttpsFake, QuietHandler
 from postgres_fake import FakePostgres, Rows
 
 PASSWORD = "-".join(("a", "right", "password"))
@@ -301,7 +301,7 @@ def test_requests_are_signed_as_the_reference_client_does() -> None:
         assert shown.partition("Signature=")[2].startswith(signature)
 
 
-class Store(http.server.BaseHTTPRequestHandler):
+class Store(QuietHandler):
     """Keeps objects in memory; `broken` says which method does what with which answer."""
 
     objects: dict[str, bytes] = {}
@@ -328,19 +328,12 @@ class Store(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_PUT = do_GET = do_DELETE = _do
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def store(authority: Any) -> Iterator[str]:
     Store.objects, Store.broken, Store.seen = {}, {}, []
-    fake = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    fake.socket = authority.server_context("127.0.0.1").wrap_socket(fake.socket, server_side=True)
-    threading.Thread(target=fake.serve_forever, daemon=True).start()
-    yield f"https://127.0.0.1:{fake.server_address[1]}"
-    fake.shutdown()
-    fake.server_close()
+    with HttpsFake(authority, Store) as fake:
+        yield fake.url
 
 
 def bucket(authority: Any, endpoint: str, **changes: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import datetime
-import http.server
 import json
-import threading
+import pathlib
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,32 +19,29 @@ import pytest
 from ansible_collections.flowfleet.langflow.plugins.module_utils._alertmanager import Matcher, moment, written
 from ansible_collections.flowfleet.langflow.plugins.modules import alertmanager_silence
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from https_fake import HttpsFake, QuietHandler
+
 USER, SECRET = "monitoring", "a-password-for-tests"
 MATCHERS = [{"name": "instance", "value": "app1|app2", "regex": True}, {"name": "layer", "value": "service"}]
 Ensure = Callable[..., dict[str, Any]]
 
 
-class Fake(http.server.ThreadingHTTPServer):
+class Fake(HttpsFake):
     """The part of Alertmanager's interface that is about silences."""
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
+    def __init__(self, authority: Any) -> None:
+        super().__init__(authority, Handler, "localhost")
         self.silences: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self.broken = ""
-        self.url = f"https://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def living(self) -> list[dict[str, Any]]:
         return [item for item in self.silences.values() if item["status"]["state"] != "expired"]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Fake
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
 
     def _answer(self, data: Any, status: int = 200) -> None:
         body = data.encode() if isinstance(data, str) else json.dumps(data).encode()
@@ -80,10 +77,8 @@ for method in ("GET", "POST", "DELETE"):
 
 @pytest.fixture
 def server(authority: Any) -> Iterator[Fake]:
-    fake = Fake(authority.server_context("localhost", "127.0.0.1"))
-    yield fake
-    fake.shutdown()
-    fake.server_close()
+    with Fake(authority) as fake:
+        yield fake
 
 
 @pytest.fixture

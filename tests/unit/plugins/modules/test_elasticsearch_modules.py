@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import pathlib
-import threading
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,16 +17,18 @@ import pytest
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _elasticsearch
 from ansible_collections.flowfleet.langflow.plugins.modules import elasticsearch_objects, elasticsearch_restart
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from https_fake import HttpsFake, QuietHandler
+
 ADMIN, SECRET = "flowfleet_admin", "a-password-for-tests"
 Run = Callable[..., dict[str, Any]]
 
 
-class Fake(http.server.ThreadingHTTPServer):
+class Fake(HttpsFake):
     """The part of the interface that the modules use."""
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
+    def __init__(self, authority: Any) -> None:
+        super().__init__(authority, Handler, "localhost")
         self.objects: dict[str, Any] = {}
         self.passwords = {ADMIN: SECRET, "kibana_system": "made-up"}
         self.health = {
@@ -39,18 +40,13 @@ class Fake(http.server.ThreadingHTTPServer):
         }
         self.asked: list[str] = []
         self.broken = ""
-        self.url = f"https://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def writes(self) -> list[str]:
         return [line for line in self.asked if not line.startswith("GET")]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Fake
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
 
     def _answer(self, data: Any, status: int = 200) -> None:
         body = json.dumps(data).encode()
@@ -140,10 +136,8 @@ OBJECTS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def server(authority: Any) -> Iterator[Fake]:
-    fake = Fake(authority.server_context("localhost", "127.0.0.1"))
-    yield fake
-    fake.shutdown()
-    fake.server_close()
+    with Fake(authority) as fake:
+        yield fake
 
 
 @pytest.fixture

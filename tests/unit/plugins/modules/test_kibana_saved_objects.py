@@ -10,15 +10,18 @@ import base64
 import datetime
 import email.parser
 import email.policy
-import http.server
 import json
-import threading
+import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from ansible_collections.flowfleet.langflow.plugins.module_utils._kibana import total
 from ansible_collections.flowfleet.langflow.plugins.modules import kibana_saved_objects
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from https_fake import HttpsFake, QuietHandler
 
 USER, SECRET = "flowfleet_admin", "a-password-for-tests"
 VIEW = {"type": "index-pattern", "id": "logs", "attributes": {"title": "logs-*"}, "references": []}
@@ -27,30 +30,24 @@ FILES = [json.dumps(VIEW) + "\n" + json.dumps(SEARCH) + "\n"]
 Keep = Callable[..., dict[str, Any]]
 
 
-class Fake(http.server.ThreadingHTTPServer):
+class Fake(HttpsFake):
     """Spaces, export and import, with the errors that they have."""
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
+    def __init__(self, authority: Any) -> None:
+        super().__init__(authority, Handler, "localhost")
         self.spaces: dict[str, dict[str, Any]] = {}
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.changes: list[str] = []
         self.refuses: set[str] = set()
         self.clock = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-        self.url = f"https://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def now(self) -> str:
         self.clock += datetime.timedelta(hours=1)
         return self.clock.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Fake
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
 
     def _answer(self, data: Any, status: int = 200) -> None:
         body = data.encode() if isinstance(data, str) else json.dumps(data).encode()
@@ -120,10 +117,8 @@ for method in ("GET", "POST", "PUT"):
 
 @pytest.fixture
 def server(authority: Any) -> Iterator[Fake]:
-    fake = Fake(authority.server_context("localhost", "127.0.0.1"))
-    yield fake
-    fake.shutdown()
-    fake.server_close()
+    with Fake(authority) as fake:
+        yield fake
 
 
 @pytest.fixture
