@@ -15,7 +15,7 @@ import yaml
 Program = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).resolve().parents[3]
 NODES = ["app1", "app2", "app3"]
-INVENTORY = """
+INVENTORY = f"""
 [loadbalancers]
 lb1
 [langflow]
@@ -26,6 +26,7 @@ app3
 data1
 [all:vars]
 ansible_connection=local
+ansible_python_interpreter={sys.executable}
 """
 
 
@@ -76,9 +77,6 @@ def reasons(folder: Path, program: Program, failed: dict[str, str]) -> dict[str,
             ],
         },
     ]
-    for play in plays:
-        play.setdefault("vars", {})
-        play["vars"]["ansible_python_interpreter"] = sys.executable  # type: ignore[index]
     (folder / "inventory.ini").write_text(INVENTORY)
     (folder / "back.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
     done = program(folder, "-i", "inventory.ini", "back.yml")
