@@ -151,7 +151,8 @@ class Sender:
         self.letters = letters
         self.sent = 0
         self.failed = 0
-        self.last_sent = 0.0
+        # What waits now, waits since then: a restart in an outage does not begin anew.
+        self.last_sent = remembered(report) or time.time()
         self.held_since = 0.0
         self.reason = ""
 
@@ -281,6 +282,14 @@ class Sender:
             "dead_letters": self.letters.count,
             "dead_letters_bytes": self.letters.size,
         }
+
+
+def remembered(report: Path | None) -> float:
+    """Return when lines were last taken, as the sender before this one wrote it; 0 if there was none."""
+    try:
+        return float(json.loads(report.read_text(encoding="utf-8"))["last_sent"]) if report else 0.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def write(target: Path, figures: Mapping[str, Any]) -> None:

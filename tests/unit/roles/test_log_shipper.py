@@ -15,6 +15,7 @@ import os
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -250,9 +251,9 @@ def settings(tier: Tier, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def sender(sending: ModuleType, settings: dict[str, Any]) -> Any:
+def sender(sending: ModuleType, settings: dict[str, Any], report: Path | None = None) -> Any:
     letters = sending.DeadLetters(Path(settings["dead_letters"]), settings["dead_letters_bytes"])
-    return sending.Sender(settings, sending.Tier(settings, ("writer", "word")), letters)
+    return sending.Sender(settings, sending.Tier(settings, ("writer", "word")), letters, report)
 
 
 def lines(sending: ModuleType, *messages: str, first: int = 0) -> list[Any]:
@@ -294,6 +295,28 @@ def test_a_log_tier_that_takes_no_lines_is_waited_for(
     assert made.batch(batch) == "OK"
     assert sorted(tier.store.messages) == ["one", "three", "two"]
     assert (made.sent, made.figures()["held_since"]) == (3, 0)
+
+
+def test_a_restart_while_the_log_tier_is_away_does_not_forget_since_when(
+    sending: ModuleType, settings: dict[str, Any], tier: Tier, tmp_path: Path
+) -> None:
+    report = tmp_path / "sender.json"
+    begun = time.time()
+    first = sender(sending, settings, report)
+    tier.mode = "full"
+    assert first.batch(lines(sending, "one")) == "held"
+    # Nothing was ever sent: it waits since the sender began, not since 1970.
+    assert begun <= json.loads(report.read_text(encoding="utf-8"))["last_sent"] <= time.time()
+    tier.mode = "ok"
+    assert first.batch(lines(sending, "one")) == "OK"
+    known = first.last_sent
+    first.say(force=True)
+    again = sender(sending, settings, report)
+    tier.mode = "full"
+    assert again.batch(lines(sending, "two", first=2)) == "held"
+    assert json.loads(report.read_text(encoding="utf-8"))["last_sent"] == known
+    report.write_text('{"last_sent": "never"}', encoding="utf-8")
+    assert sender(sending, settings, report).last_sent >= known
 
 
 def test_a_log_tier_that_is_gone_is_waited_for(sending: ModuleType, settings: dict[str, Any], tier: Tier) -> None:
