@@ -241,7 +241,9 @@ def sample() -> str:
     """A log of one line for each way a request can end, and one that is broken."""
     lines = [
         line(langflow_flow="never", status="404"),
-        line(status="500"),
+        line(langflow_flow="nobody-answered", status="502"),
+        line(langflow_flow="always-fails", status="500"),
+        line(status="502"),
         line(),
         line(status="500", request_time="0.000"),
         line(langflow_kind="stream", request_completion=""),
@@ -256,7 +258,9 @@ def check_counts(text: str) -> None:
     name = "langflow_gateway_requests_total"
     for label, count in (
         ('{code_class="4xx",flow="",kind="run"}', 1),
-        ('{code_class="5xx",flow="",kind="run"}', 1),
+        ('{code_class="5xx",flow="",kind="run"}', 2),
+        # It never answered well, and yet it is the flow that somebody looks for.
+        ('{code_class="5xx",flow="always-fails",kind="run"}', 1),
         ('{code_class="2xx",flow="bot",kind="run"}', 1),
         ('{code_class="5xx",flow="bot",kind="run"}', 1),
         ('{code_class="cut",flow="bot",kind="stream"}', 1),
