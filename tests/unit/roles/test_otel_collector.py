@@ -53,13 +53,25 @@ def config(mode: str, **changes: Any) -> dict[str, Any]:
 # --- which traces are kept -------------------------------------------------------------------------------------------
 
 
-def span(flow: str = "", path: str = "", error: bool = False) -> dict[str, Any]:
-    attributes = {key: value for key, value in (("flow_id", flow), ("url.path", path)) if value}
-    return {"attributes": attributes, "error": error, "name": ""}
+def span(
+    flow: str = "", path: str = "", error: bool = False, database: str = "", parent: bool = True
+) -> dict[str, Any]:
+    known = (("flow_id", flow), ("url.path", path), ("db.system", database))
+    attributes = {key: value for key, value in known if value}
+    return {"attributes": attributes, "error": error, "name": "", "parent": parent}
+
+
+def statement(error: bool = False) -> dict[str, Any]:
+    """What nobody asked for: Langflow looks after its leases and queues on its own."""
+    return span(error=error, database="postgresql", parent=False)
 
 
 def condition_holds(text: str, one: dict[str, Any]) -> bool:
     """The little of OTTL that the role writes."""
+    if " and " in text:
+        return all(condition_holds(part, one) for part in text.split(" and "))
+    if text == "span.parent_span_id == SpanID(0x0000000000000000)":
+        return not one["parent"]
     if match := re.fullmatch(r'IsMatch\(span\.(?:attributes\["([^"]+)"\]|(name)), "(.+)"\)', text):
         value = one["attributes"].get(match[1]) if match[1] else one["name"]
         return value is not None and re.search(match[3], value) is not None
@@ -126,10 +138,20 @@ RUN = "/api/v1/run/some-flow"
         # Whatever else is in it, a flow ran.
         ([span(path="/health"), span(CRITICAL)], 1, 1),
         ([span(path="/healthy-food")], 1, 0.10),
+        ([statement()], 1, 0),
+        ([statement(error=True)], 1, 1),
+        ([statement()], 5, 1),
+        ([span(path=RUN, parent=False), span("some-flow"), span(database="postgresql")], 1, 0.10),
+        ([span(path=RUN, parent=False), span(database="postgresql")], 1, 0.10),
+        ([statement(), span(CRITICAL)], 1, 1),
     ],
 )
 def test_the_first_class_decides(spans: list[dict[str, Any]], seconds: float, wanted: float) -> None:
     assert share(policies(), spans, seconds) == pytest.approx(wanted)
+
+
+def test_statements_that_nobody_asked_for_are_kept_if_wanted() -> None:
+    assert share(policies(otel_collector_background_statements=True), [statement()]) == pytest.approx(0.10)
 
 
 def test_policies_by_themselves_let_hot_flows_through_at_the_rate_of_the_rest() -> None:
@@ -149,11 +171,14 @@ def test_a_class_can_keep_less_than_all_before_another_one_and_nothing_at_all() 
     assert share(rules, [span("other", error=True)], 3) == pytest.approx(0.5)
     assert share(rules, [span("other", error=True)], 1) == 1
     assert share(rules, [span("other")], 1) == pytest.approx(0.2)
+    assert share(rules, [statement()], 1) == 0
+    assert share(rules, [statement()], 3) == pytest.approx(0.5)
+    assert share(rules, [statement(error=True)], 1) == 1
 
 
 def test_a_class_of_no_flows_takes_nothing() -> None:
     rules = policies(otel_collector_hot_flows=[], otel_collector_critical_flows=[])
-    assert [policy["name"] for policy in rules] == ["health", "errors", "slow", "rest"]
+    assert [policy["name"] for policy in rules] == ["health", "statements", "errors", "slow", "rest"]
     assert share(rules, [span(HOT)]) == pytest.approx(0.10)
 
 
