@@ -6,6 +6,7 @@ outage    the log store stopped for 5 minutes while every host says numbered lin
           Control: the queue of one host thrown away
 disk      the disk of the log store full: shippers hold, the alert is told, users notice nothing
 masking   values that must be found nowhere, through body, URL, header, exception and nested JSON. Control: masking off
+agent     the agents of all nodes stopped, then hanging, under load, and a node stopped meanwhile: users notice nothing
 
 Traces that were kept are those that the gateways have sent to a stand-in for a backend; lines are looked for in the log
 store as its reader. Parts that this machine could not make are left out, and drills that need them say so and fail.
@@ -17,6 +18,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from statistics import median
 from typing import Any
 from urllib.parse import quote
 
@@ -63,6 +65,10 @@ STORE, COLLECTOR = "the log store", "the collector"
 # Seconds that the log store is away, and of lines before and after that.
 OUTAGE, AROUND = 300.0, 30.0
 LIGHT = {"get": 1.0, "run": 0.2}
+# Of the agents of traces: how long they are away each time, with how many requests a second, and what may come of it.
+AGENT, AGENT_PORT, NODE_PORT = "otelcol-agent.service", 4328, 7860
+AGENT_AWAY, AGENT_LOAD = 90.0, {"get": 2.0, "run": 1.0}
+SLOWER, STOP_LONGER = 1.5, 10.0
 # Of the control of sampling: enough for a share of 1 % and one of 11 % to be told apart for sure.
 CONTROL_HOT = 1000
 MASKING = ROOT / "roles/common/files/masking.yml"
@@ -416,9 +422,90 @@ def control_masking(drill: Drill, tier: Tier, flows: Flows) -> None:
     drill.check("control, masking off: values are found", set(hits) == set(values), hits, f"all {len(values)}")
 
 
+# --- agents away -----------------------------------------------------------------------------------------------------
+
+
+def takes_spans(tier: Tier, node: str) -> str:
+    """What the agent of a node says to an empty batch: a status, or what kept it from saying anything."""
+    url = f"http://127.0.0.1:{AGENT_PORT}/v1/traces"
+    options = (
+        "--silent --output /dev/null --max-time 3 --write-out '%{http_code}' --header 'Content-Type: application/json'"
+    )
+    return tier.stage.shell(node, f"curl {options} --data '{{}}' {url} || echo \" curl $?\"").strip()
+
+
+def stop_seconds(tier: Tier, node: str, times: int = 3) -> list[float]:
+    """How long systemd needs to stop Langflow on a node when spans wait to be sent."""
+    took = []
+    for _again in range(times):
+        tier.lab.wait_healthy(node)
+        url = f"https://127.0.0.1:{NODE_PORT}/api/v1/version"
+        tier.stage.shell(node, f"for _ in $(seq 20); do curl --silent --insecure --output /dev/null {url}; done")
+        begun = time.monotonic()
+        tier.stage.shell(node, "systemctl stop langflow.service")
+        took.append(round(time.monotonic() - begun, 1))
+        tier.stage.shell(node, "systemctl start langflow.service")
+    tier.lab.wait_healthy(node)
+    return took
+
+
+def drill_agent(lab: Lab) -> Drill:
+    from tools.drills.rolling import under_load
+
+    need(COLLECTOR)
+    drill, tier = Drill("logs-agent", "the agents of all nodes away, then hanging"), Tier.of(lab)
+    stage, node = tier.stage, lab.nodes[0]
+    faults: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "stopped": (lambda: stage.stop(lab.nodes, AGENT), lambda: stage.start(lab.nodes, AGENT)),
+        "hanging": (
+            lambda: stage.signal(lab.nodes, "SIGSTOP", AGENT),
+            lambda: stage.signal(lab.nodes, "SIGCONT", AGENT),
+        ),
+    }
+    answers, stops = {"well": takes_spans(tier, node)}, {}
+    options = {"rates": AGENT_LOAD, "warm": AGENT_AWAY, "max_duration": 1800}
+    with under_load(lab, drill, tier.front, "agent", **options) as (load, found):
+        for window, (strike, repair) in faults.items():
+            load.mark(window)
+            strike()
+            try:
+                time.sleep(AGENT_AWAY)
+                answers[window] = takes_spans(tier, node)
+            finally:
+                repair()
+            load.mark(f"after_{window}")
+            time.sleep(30)
+    stops["well"] = stop_seconds(tier, node)
+    for window, (strike, repair) in faults.items():
+        strike()
+        try:
+            stops[window] = stop_seconds(tier, node)
+        finally:
+            repair()
+    drill.note("requests", found[0].facts())
+    drill.note("stop_seconds", stops)
+    # The control: somebody took spans, then nobody did, then one who says nothing.
+    wanted = {"well": "200", "stopped": "000 curl 7", "hanging": "000 curl 28"}
+    drill.check("control, what an agent answers", answers == wanted, answers, "taken, refused, nothing")
+    before = found[0].of("run", "before")
+    for window in faults:
+        every, runs = found[0].of(window=window), found[0].of("run", window)
+        drill.check(f"{window}: failed requests", not every["failed"], count_text(every["failed"], every["n"]), "0")
+        ratio = runs["p50_ms"] / before["p50_ms"]
+        shown = f"{ratio:.2f} (n = {before['n']}, {runs['n']}; p99 {runs['p99_ms'] / before['p99_ms']:.2f})"
+        drill.check(f"{window}: median of runs, then ÷ before", ratio <= SLOWER, shown, f"{SLOWER:g} or less")
+        longer = median(stops[window]) - median(stops["well"])
+        shown = f"{longer:+.1f} s ({stops[window]} and {stops['well']})"
+        drill.check(
+            f"{window}: time to stop Langflow, median", longer <= STOP_LONGER, shown, f"+{STOP_LONGER:g} s or less"
+        )
+    return drill
+
+
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 DRILLS: Mapping[str, Callable[[Lab], Drill]] = {
     "runs": drill_runs, "outage": drill_outage, "disk": drill_disk, "masking": drill_masking,
+    "agent": drill_agent,
 }  # fmt: skip
 NAMES = tuple(DRILLS)
