@@ -407,9 +407,9 @@ def alertmanager_stopped(stage: Stage) -> Struck:
 
 
 def receiver_refuses(stage: Stage) -> Struck:
-    """The receiver of the dead-man's switch: it is always due, and the way for all others stays open."""
+    """The receiver of the dead-man's switch, until the repair: always due, and the way for all others stays open."""
     moment = time.time()
-    stage.sink.fail(seconds=90, status=400, path="/watchdog")
+    stage.sink.fail(seconds=3600, status=400, path="/watchdog")
     return Struck(moment, {"instance": set(stage.monitors)})
 
 
