@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of a health gate, alone or inside the option C(gate) of another module."""
+"""The options of a health gate, alone, inside the option C(gate) of another module, or inside each unit of a list."""
 
 from __future__ import annotations
 
@@ -19,9 +19,47 @@ options:
     suboptions:
 """
 
+INSIDE_A_LIST_OF_UNITS = """
+options:
+  units:
+    description:
+      - Several units of the host, in their order. Each is proven well before the next is touched.
+      - One unit may stand there twice, with files that need a restart and with files that need a reload.
+      - The first that fails stops the rest, so that a setting that one does not start with leaves the others running.
+    type: list
+    elements: dict
+    suboptions:
+      unit:
+        description: As O(unit).
+        type: str
+        required: true
+      watch:
+        description: As O(watch).
+        type: list
+        elements: path
+        default: []
+      apply:
+        description: As O(apply).
+        type: str
+        choices: [restart, reload]
+        default: restart
+      mode:
+        description: As O(mode).
+        type: str
+        choices: [any, start, always]
+        default: any
+      enabled:
+        description: As O(enabled).
+        type: bool
+      gate:
+        description: As O(gate).
+        type: dict
+        suboptions:
+"""
+
 
 class ModuleDocFragment:
-    """Two shapes of the same options."""
+    """Three shapes of the same options."""
 
     DOCUMENTATION = r"""
 options:
@@ -85,3 +123,4 @@ options:
 """
 
     NESTED: str = INSIDE_ANOTHER_MODULE + textwrap.indent(DOCUMENTATION.partition("options:\n")[2], "    ")
+    UNITS: str = INSIDE_A_LIST_OF_UNITS + textwrap.indent(DOCUMENTATION.partition("options:\n")[2], " " * 8)

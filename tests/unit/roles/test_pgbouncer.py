@@ -117,9 +117,9 @@ def test_the_unit_of_the_package_is_masked() -> None:
 def test_what_can_be_reloaded_is_not_restarted() -> None:
     made = role()
     tasks = yaml.safe_load((made.path / "tasks/service.yml").read_text(encoding="utf-8"))
-    units = [
-        task["flowfleet.langflow.rolling_restart"] for task in tasks if "flowfleet.langflow.rolling_restart" in task
-    ]
+    (task,) = [task for task in tasks if "flowfleet.langflow.rolling_restart" in task]
+    assert task["throttle"] == 1
+    units = task["flowfleet.langflow.rolling_restart"]["units"]
     assert [unit["apply"] for unit in units] == ["restart", "reload"]
     assert [made.value(item) for item in units[0]["watch"]] == [
         "/usr/sbin/pgbouncer",

@@ -250,9 +250,24 @@ def test_what_is_there_is_never_touched() -> None:
     ("mode", "due"), [("any", ["queue"]), ("start", []), ("always", ["cache", "queue", "sentinel"])]
 )
 def test_what_has_to_restart(mode: str, due: list[str]) -> None:
-    results = [{"__redis_name": name, "stale": name == "queue"} for name in ("cache", "queue", "sentinel")]
+    units = [{"unit": f"redis-{name}.service", "stale": name == "queue"} for name in ("cache", "queue", "sentinel")]
     made = role(**CLUSTER, redis_restart_mode=mode)
-    assert made.value("{{ __redis_due }}", __redis_unit={"results": results}) == due
+    assert made.value("{{ __redis_due }}", __redis_unit={"units": units}) == due
+
+
+def test_every_unit_is_proven_by_an_answer_over_tls() -> None:
+    word = "with 'quotes\" and \\ {{ braces }}"
+    made = role(**{**CLUSTER, "redis_admin_password": word})
+    units = made.value("{{ __redis_units }}", __redis_unit_mode="start")
+    assert [unit["unit"] for unit in units] == ["redis-cache.service", "redis-queue.service", "redis-sentinel.service"]
+    for unit, port in zip(units, (6379, 6380, 26379), strict=True):
+        name = unit["unit"].removeprefix("redis-").removesuffix(".service")
+        assert f"/etc/flowfleet/redis/{name}.conf" in unit["watch"]
+        assert f"/etc/systemd/system/{unit['unit']}" in unit["watch"]
+        assert (unit["mode"], unit["enabled"]) == ("start", True)
+        assert unit["gate"]["argv"][-5:] == ["-p", port, "--user", "admin", "PING"]
+        assert unit["gate"]["environment"] == {"REDISCLI_AUTH": word}
+        assert word not in str(unit["gate"]["argv"])
 
 
 def test_only_a_cluster_that_agrees_is_restarted_host_by_host() -> None:
