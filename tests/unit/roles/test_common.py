@@ -413,15 +413,36 @@ def test_nothing_starts_by_itself() -> None:
                 assert task["ansible.builtin.apt"]["policy_rc_d"] == 101, task["name"]
 
 
+def test_apt_is_not_asked_for_what_is_there() -> None:
+    """One look for the whole run; what is half installed, of another architecture or not seen at all goes to apt."""
+    (seen,) = [task for task in tasks("main.yml") if task.get("register") == "__common_packages_there"]
+    assert seen["check_mode"] is False
+    (task,) = [task for task in tasks("service.yml") if "ansible.builtin.apt" in task]
+    lines = ["ii nginx", "ii libnginx-mod-http-perl", "iF half", "rc gone", "ii lib:i386"]
+    for packages, there, asked in (
+        (["nginx"], {"stdout_lines": lines}, False),
+        (["nginx", "other"], {"stdout_lines": lines}, True),
+        (["half"], {"stdout_lines": lines}, True),
+        (["gone"], {"stdout_lines": lines}, True),
+        (["lib"], {"stdout_lines": lines}, True),
+        (["nginx=1.2"], {"stdout_lines": lines}, True),
+        (["nginx"], {}, True),
+        ([], {}, False),
+    ):
+        given = role(common_service={"packages": packages}, common_service_phase=["packages"])
+        told = [given.value("{{ " + line + " }}", __common_packages_there=there) for line in task["when"]]
+        assert all(told) is asked, packages
+
+
 def test_a_repeated_run_is_cheap() -> None:
-    """Three module calls without options, whatever is configured as data."""
+    """Four module calls without options, whatever is configured as data."""
     optional = ("common_firewall_enabled", "common_hosts_file_enabled", "__common_apt_files", "distribution_release")
     calls = [
         t
         for t in tasks("main.yml")
         if not any(o in str(t.get("when", "")) for o in optional) and "ansible.builtin.assert" not in t
     ]
-    assert len(calls) == 3
+    assert len(calls) == 4
 
 
 def test_the_filter_is_confirmed_before_it_stays() -> None:
