@@ -114,9 +114,13 @@ class Trial:
         for told in self.told:
             if told.row is None:
                 told.row = alert_rules.first_firing(rows, told.alert, self.struck.blamed, self.struck.moment)
+                if told.row:
+                    say(f"  {told.alert.name} told after {told.row['received'] - self.struck.moment:.1f} s")
             elif self.repaired and told.over is None:
                 since = self.mending or self.repaired
                 told.over = alert_rules.first_resolved(rows, told.row["fingerprint"], since)
+                if told.over:
+                    say(f"  {told.alert.name} over")
 
     @property
     def deadline(self) -> float:
