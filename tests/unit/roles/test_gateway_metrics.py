@@ -386,6 +386,16 @@ def test_the_names_of_the_series() -> None:
     }
 
 
+def test_a_changed_program_is_a_restart() -> None:
+    """After a reload mtail keeps what the old program counted beside what the new one counts, and shows nothing."""
+    found = yaml.safe_load((EXPORTERS / "vars/gateway.yml").read_text(encoding="utf-8"))
+    (unit,) = found["__exporters_gateway_service"]["units"]
+    assert unit["apply"] == "restart"
+    assert "{{ __exporters_gateway_programs }}/gateway.mtail" in unit["watch"]
+    assert unit["gate"]["type"] == "http", "the port is open as well when figures are not shown"
+    assert "ExecReload" not in (EXPORTERS / "templates/mtail.service.j2").read_text(encoding="utf-8")
+
+
 def test_the_reader_has_no_rights() -> None:
     unit = render(
         EXPORTERS,
