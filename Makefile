@@ -140,7 +140,7 @@ drill-alerts: bootstrap ## Provoke alerts, time them from the fault to the recei
 	@tools/lab engine
 	python -m tools.drills.alerts $(DRILL) $(addprefix --case ,$(CASE)) $(addprefix --soak ,$(SOAK))
 
-# DRILL=runs, outage, disk, masking or agent; REPEAT=500: so many hot runs instead of 5000.
+# DRILL=runs, tasks, outage, disk, masking or agent; REPEAT=500: so many hot runs instead of 5000.
 .PHONY: drill-logs
 drill-logs: bootstrap ## Follow requests through logs and traces, take the log tier away, look for what must be masked (DRILL=runs..., REPEAT=n)
 	@tools/lab engine

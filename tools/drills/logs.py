@@ -2,6 +2,7 @@
 
 runs      5,000 hot, 200 critical and 100 failing runs of a client that knows its traces: which are kept, are their
           lines found by trace id, do span metrics count right. Control: classes that do not exclude each other
+tasks     runs as tasks: submission, worker and Langflow in one trace, and the worker's lines under its id
 outage    the log store stopped for 5 minutes while every host says numbered lines: nothing is lost, who is back when.
           Control: the queue of one host thrown away
 disk      the disk of the log store full: shippers hold, the alert is told, users notice nothing
@@ -36,6 +37,7 @@ from tools.drills.logs_ledger import (
     SPAN_METRICS_ERROR,
     Run,
     canaries,
+    connected,
     deviation,
     drawn,
     emptied,
@@ -56,6 +58,7 @@ from tools.drills.logs_tier import (
     need,
     run_all,
     send,
+    submit,
     writing,
 )
 from tools.drills.traces import HOT_SHARE, binomial_interval
@@ -71,6 +74,8 @@ AGENT_AWAY, AGENT_LOAD = 90.0, {"get": 2.0, "run": 1.0}
 SLOWER, STOP_LONGER = 1.5, 10.0
 # Of the control of sampling: enough for a share of 1 % and one of 11 % to be told apart for sure.
 CONTROL_HOT = 1000
+# Runs of the critical flow as tasks.
+TASKS = 20
 MASKING = ROOT / "roles/common/files/masking.yml"
 QUIET = 900.0
 
@@ -196,6 +201,33 @@ def control_sampling(drill: Drill, tier: Tier, flows: Flows) -> None:
         "control, classes that do not exclude each other: too many hot traces are seen", some > high,
         f"{some} of {n}", f"more than {high}",
     )  # fmt: skip
+
+
+def drill_tasks(lab: Lab) -> Drill:
+    """A task is one trace: its client, its submission, the worker that runs it, and its requests to Langflow."""
+    need(STORE, COLLECTOR)
+    drill, tier = Drill("logs-tasks", "tasks followed through traces and logs"), Tier.of(lab)
+    flows = Flows(tier)
+    flows.make()
+    try:
+        lab.must("logging", *flows.options(), folder=drill.folder)
+        runs = [Run(CRITICAL) for _number in range(TASKS)]
+        for run in runs:
+            submit(tier, flows.ids[CRITICAL], run)
+        taken = [run for run in runs if run.status in (200, 201, 202)]
+        drill.check("tasks taken", len(taken) == TASKS, f"{len(taken)} of {TASKS}", "all")
+        drill.note("settled", round(tier.settled(), 1))
+        spans = tier.spans()
+        whole = [run for run in runs if connected([one for one in spans if one["trace_id"] == run.trace], run.span)]
+        drill.check("tasks whose spans hang together", len(whole) == TASKS, f"{len(whole)} of {TASKS}", "all")
+        tier.delivered()
+        lines = tier.datasets_of([run.trace for run in runs])
+        logged = [run for run in runs if "celery.app" in lines.get(run.trace, set())]
+        drill.check("tasks whose lines are found by the id", len(logged) == TASKS, f"{len(logged)} of {TASKS}", "all")
+    finally:
+        lab.playbook("logging", folder=drill.folder)
+        flows.remove()
+    return drill
 
 
 # --- the log store away ----------------------------------------------------------------------------------------------
@@ -506,6 +538,6 @@ def drill_agent(lab: Lab) -> Drill:
 
 DRILLS: Mapping[str, Callable[[Lab], Drill]] = {
     "runs": drill_runs, "outage": drill_outage, "disk": drill_disk, "masking": drill_masking,
-    "agent": drill_agent,
+    "tasks": drill_tasks, "agent": drill_agent,
 }  # fmt: skip
 NAMES = tuple(DRILLS)

@@ -43,6 +43,16 @@ class Run:
         return self.status >= 400 if self.kind == FAILING else self.status == 200
 
 
+def connected(spans: Sequence[Mapping[str, Any]], client: str) -> bool:
+    """Whether spans of a task hang together: a request of the client, submission, delivery to a worker, Langflow."""
+
+    def below(parents: Collection[str], name: str) -> set[str]:
+        return {one["span_id"] for one in spans if one["name"] == name and one["parent_span_id"] in parents}
+
+    ran = below(below({client}, "task.submit"), "task.run")
+    return any(span["service"] == "langflow" and span["parent_span_id"] in ran for span in spans)
+
+
 def mixed(counts: Mapping[str, int]) -> list[Run]:
     """Runs of all kinds, those that are few spread evenly over the others."""
     rows = [

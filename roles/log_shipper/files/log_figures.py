@@ -84,7 +84,12 @@ def metrics(
         ),
         ("dead_letters", "gauge", "Documents in the file of dead letters.", sender.get("dead_letters", 0)),
         ("dead_letters_bytes", "gauge", "Size of the file of dead letters.", sender.get("dead_letters_bytes", 0)),
-        ("last_sent_timestamp_seconds", "gauge", "When the log tier last took lines; before the first, when the shipper began.", sender.get("last_sent", 0)),
+        (
+            "last_sent_timestamp_seconds",
+            "gauge",
+            "When the log tier last took lines; before the first, when the shipper began.",
+            sender.get("last_sent", 0),
+        ),
         ("last_run_timestamp_seconds", "gauge", "When these figures were written.", time.time()),
     )
     for name, kind, text, value in rows:

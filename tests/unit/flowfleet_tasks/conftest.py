@@ -27,8 +27,22 @@ from typing import Any
 import pytest
 
 SOURCE = pathlib.Path(__file__).resolve().parents[3] / "roles" / "celery" / "files" / "flowfleet_tasks" / "src"
-NEEDED = ("celery", "redis", "fastapi", "uvicorn", "cryptography", "cronsim", "prometheus_client", "fakeredis", "lupa")
-MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+NEEDED = (
+    *("celery", "redis", "fastapi", "uvicorn", "cryptography", "cronsim", "prometheus_client", "fakeredis", "lupa"),
+    "opentelemetry.sdk",
+    "opentelemetry.exporter.otlp.proto.http",
+)
+
+
+def there(name: str) -> bool:
+    """Whether a package is installed."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+MISSING = [name for name in NEEDED if not there(name)]
 sys.path.insert(0, str(SOURCE))
 
 # Without its dependencies there is nothing of the package to test.

@@ -144,7 +144,8 @@ def test_a_schedule_that_cannot_fire_now_fires_within_its_grace(
     assert "does not answer" in application.store.client.hget(key, "error")
     object.__setattr__(real, "url", langflow.url)
     leader.tick()
-    (record,) = scheduled(application)
+    # Two, if one came due just now.
+    record, *_later = scheduled(application)
     assert record["id"] == scheduled_run("often", datetime.datetime.fromisoformat(record["due"]))
     assert record["flow"] == FLOW
 

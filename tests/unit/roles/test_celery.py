@@ -69,6 +69,43 @@ def test_the_program_takes_the_configuration(package: Any, changes: dict[str, An
     assert GIVEN["celery_seal_key"] not in text
 
 
+AGENT = {"langflow_fleet_trace_endpoint": "http://127.0.0.1:4328", "inventory_hostname": "task1"}
+
+
+def test_spans_go_to_the_agent_of_the_host(package: Any) -> None:
+    settings = package.parse(json.loads(role(**AGENT).file("config.json.j2"))).traces
+    assert (settings.endpoint, settings.host) == ("http://127.0.0.1:4328/v1/traces", "task1")
+    assert settings.ca_file == "", "the agent is on this host"
+    assert settings.timeout <= 5
+    assert settings.queue_size <= 8192
+
+
+@pytest.mark.parametrize("given", [{}, {"langflow_fleet_trace_endpoint": ""}])
+def test_without_an_agent_nothing_is_said_about_spans(package: Any, given: dict[str, Any]) -> None:
+    made = json.loads(role(**given).file("config.json.j2"))
+    assert made["traces"] == {}
+    assert package.parse(made).traces.endpoint == ""
+
+
+def test_a_receiver_elsewhere_is_verified(package: Any) -> None:
+    made = role(celery_otlp_traces_endpoint="https://traces.example.com/v1/traces", inventory_hostname="task1")
+    assert package.parse(json.loads(made.file("config.json.j2"))).traces.ca_file == "/etc/flowfleet/tls/ca.crt"
+    made = role(celery_otlp_traces_endpoint="https://a/v1/traces", celery_otlp_ca_file="/x.pem", inventory_hostname="a")
+    for unit in made.value("{{ __celery_units }}"):
+        assert "/x.pem" in unit["watch"], "a new authority is read by a restart only"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:4328", "http://127.0.0.1:4328", "https://user:word@mon1/v1/traces"])
+def test_an_address_for_spans_that_cannot_work_is_refused(address: str) -> None:
+    def refused(**given: Any) -> list[str]:
+        return [item["otherwise"] for item in role(**given).value("{{ __celery_demands }}") if not item["met"]]
+
+    assert refused() == refused(**AGENT) == []
+    (refusal,) = refused(celery_otlp_traces_endpoint=address)
+    assert refusal.startswith("celery_otlp_traces_endpoint: an address with its path")
+    assert "__celery_demands" in (ROLES / "celery/tasks/preflight.yml").read_text(encoding="utf-8")
+
+
 def test_what_a_schedule_may_say_is_what_the_program_takes(package: Any) -> None:
     del package
     source = (ROLES / "celery/files/flowfleet_tasks/src/flowfleet_tasks/schedules.py").read_text(encoding="utf-8")

@@ -76,6 +76,28 @@ def test_a_trace_starts_here_unless_it_is_accepted(accept: bool, source: str) ->
     assert f"map {source} $langflow_traceparent" in maps
 
 
+@pytest.mark.parametrize("given", [{"nginx_trace_accept": True}, {"nginx_trace_trusted": ["192.0.2.7"]}])
+@pytest.mark.parametrize(
+    ("traceparent", "valid"),
+    [
+        (f"00-{'a' * 32}-{'b' * 16}-00", True),
+        (f"00-{'a' * 32}-{'b' * 16}-01", True),
+        # Level 2 of the standard has a second flag, and SDKs set it.
+        (f"00-{'a' * 32}-{'b' * 16}-03", True),
+        (f"00-{'0' * 32}-{'b' * 16}-01", False),
+        (f"00-{'a' * 32}-{'0' * 16}-01", False),
+        (f"00-{'a' * 32}-{'b' * 16}-1", False),
+        (f"00-{'a' * 32}-{'b' * 16}-01-more", False),
+    ],
+)
+def test_a_trace_goes_on_whatever_its_flags_are(given: dict[str, Any], traceparent: str, valid: bool) -> None:
+    maps = render("maps.conf.j2", **{"nginx_trace_accept": False, "nginx_trace_trusted": [], **given})
+    patterns = re.findall(r'"~(\^(?:1:)?00-.*)" \$http_trace', maps)
+    assert len(patterns) == 2
+    for pattern in patterns:
+        assert bool(re.search(pattern, ("1:" if "^1:" in pattern else "") + traceparent)) is valid
+
+
 def test_old_tls_is_off() -> None:
     assert directives(render("nginx.conf.j2"), "ssl_protocols") == ["TLSv1.2 TLSv1.3"]
 

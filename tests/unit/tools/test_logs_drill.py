@@ -38,6 +38,23 @@ def test_runs_have_traces_of_their_own_and_are_mixed() -> None:
     assert places[-1] > 500
 
 
+def test_spans_of_a_task_hang_together_or_not() -> None:
+    def span(name: str, own: str, parent: str, service: str = "celery") -> dict[str, str]:
+        return {"name": name, "span_id": own, "parent_span_id": parent, "service": service}
+
+    spans = [
+        span("task.submit", "s", "client"),
+        span("task.run", "r", "s"),
+        span("POST /api/v2/workflows", "w", "r", "langflow"),
+    ]
+    assert ledger.connected(spans, "client")
+    assert not ledger.connected(spans, "another")
+    for left_out in range(3):
+        assert not ledger.connected([one for place, one in enumerate(spans) if place != left_out], "client")
+    # Langflow below the submission: it goes past the worker.
+    assert not ledger.connected([*spans[:2], span("POST /api/v2/workflows", "w", "s", "langflow")], "client")
+
+
 def test_a_run_is_right_when_it_was_answered_as_asked() -> None:
     assert ledger.Run("hot", status=200).right
     assert not ledger.Run("hot", status=500).right

@@ -198,6 +198,7 @@ def make(application: Application, on_start: Callable[[], None] = lambda: None) 
         on_start()
         yield
         notify.stopping()
+        await run_in_threadpool(application.spans.close)
 
     settings = application.settings
     api = FastAPI(
@@ -233,6 +234,8 @@ def tls_key(settings: config.Config) -> str:
 def serve(application: Application) -> None:
     """Serve until the process is told to stop."""
     settings = application.settings
+    application.part = "api"
+    application.spans.preload()
     # A caller waits: fail soon, the beat makes good what was written already.
     application.store = Store(settings, retries=2)
     application.celery.conf.task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.2, "interval_max": 0.5}

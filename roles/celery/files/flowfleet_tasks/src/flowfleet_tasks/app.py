@@ -24,6 +24,7 @@ from . import config
 from .front import FrontDoor
 from .runner import TROUBLE, Worker
 from .seal import Seal
+from .spans import Spans
 from .store import Store
 from .submit import unfold
 
@@ -102,6 +103,8 @@ class Application:
 
     def __init__(self) -> None:
         """Make an application that knows its tasks and nothing else yet."""
+        # What this process is in spans, if it is not a worker, which has a name of its own.
+        self.part = ""
         self.celery = Celery("flowfleet_tasks")
         self.celery.flowfleet = self
         for name, function in ((RUN, self.deliver), (SCHEDULED, self.deliver), (BATCH, self.unfold)):
@@ -126,6 +129,11 @@ class Application:
     def front(self) -> FrontDoor:
         """Return the way to Langflow."""
         return FrontDoor(self.settings.langflow)
+
+    @functools.cached_property
+    def spans(self) -> Spans:
+        """Return what makes spans."""
+        return Spans(self.settings.traces, self.part or self.instance)
 
     def configure(self) -> Celery:
         """Tell Celery what the configuration says."""
@@ -184,6 +192,7 @@ class Application:
             self.store,
             self.seal,
             self.front,
+            self.spans,
             owner=f"{self.instance}@{socket.gethostname()}/{os.getpid()}",
             publish=functools.partial(self.publish, begun=True),
             draining=self.draining,

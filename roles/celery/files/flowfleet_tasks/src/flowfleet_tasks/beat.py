@@ -25,7 +25,7 @@ from celery import Celery, beat
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from . import config, notify, schedules, submit, trace
+from . import config, notify, schedules, spans, submit
 from .app import Application
 from .errors import ConfigError, RequestError
 from .front import User
@@ -158,8 +158,20 @@ class Leader:
 
     def _make(self, schedule: schedules.Schedule, due: datetime.datetime) -> int:
         """Make the run of one due time, if no other leader has."""
+        with self.application.spans.submission(None, {spans.SCHEDULE: schedule.name}) as span:
+            try:
+                made = self._make_in(span, schedule, due)
+            except _NotNow:
+                span.drop()
+                raise
+            if not made:
+                # Another leader's.
+                span.drop()
+            return made
+
+    def _make_in(self, span: spans.Span, schedule: schedules.Schedule, due: datetime.datetime) -> int:
         run_id = scheduled_run(schedule.name, due)
-        seal, traces = self.application.seal, (trace.accept(None), "")
+        seal, traces = self.application.seal, (span.traceparent, "")
         try:
             api_key = self._key(schedule.key)
             user = self._user(api_key)
@@ -170,6 +182,7 @@ class Leader:
             log.error("schedule %s cannot fire: %s", schedule.name, error)
             self.store.client.hset(self.store.key("schedule", schedule.name), "error", str(error)[:500])
             raise _NotNow from error
+        span.tell(spans.described({**plan.fields, "id": run_id}))
         stamp = due.strftime("%Y-%m-%dT%H:%M:%SZ")
         _found, new = submit.create(
             self.store, seal, user, api_key, plan, run_id=run_id, limited=False, schedule=schedule.name, due=stamp

@@ -24,6 +24,7 @@ CREDENTIALS_VARIABLE = "FLOWFLEET_TASKS_CREDENTIALS"
 CREDENTIALS_DEFAULT = "/etc/flowfleet-tasks/credentials"
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,39}$")
+ENDPOINT = re.compile(r"^https?://[^/@ ]+/")
 RATE = re.compile(r"^(?P<count>[1-9][0-9]*)/(?P<unit>[smh])$")
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 # A worker notices within so many seconds that it has to go: the distance of the limits to each other.
@@ -128,6 +129,23 @@ class Metrics:
 
 
 @dataclasses.dataclass(frozen=True)
+class Traces:
+    """Where spans go, OTLP over HTTP (empty: nowhere), whom to trust there, and this host's name in them.
+
+    They are sent every so many seconds, an attempt takes no longer than its timeout, so many wait in a process, and so
+    many seconds are left for them when it ends.
+    """
+
+    endpoint: str = ""
+    ca_file: str = ""
+    host: str = ""
+    interval: float = 1.0
+    timeout: float = 5.0
+    queue_size: int = 2048
+    flush: float = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Beat:
     """The leader: how often it looks, and how long its lock lives without it."""
 
@@ -157,6 +175,7 @@ class Config:
     limits: Limits = dataclasses.field(default_factory=Limits)
     api: Api = dataclasses.field(default_factory=Api)
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
+    traces: Traces = dataclasses.field(default_factory=Traces)
     beat: Beat = dataclasses.field(default_factory=Beat)
     recovery: Recovery = dataclasses.field(default_factory=Recovery)
     schedules_file: str = "/etc/flowfleet-tasks/schedules.json"
@@ -217,6 +236,10 @@ def _positive(config: Config) -> list[str]:
         "limits.pending_per_user": config.limits.pending_per_user,
         "limits.batch_size": config.limits.batch_size,
         "beat.tick": config.beat.tick,
+        "traces.interval": config.traces.interval,
+        "traces.timeout": config.traces.timeout,
+        "traces.queue_size": config.traces.queue_size,
+        "traces.flush": config.traces.flush,
         **{f"queues.{name}.run_timeout": queue.run_timeout for name, queue in config.queues.items()},
     }
     return [f"{name} has to be above 0" for name, value in values.items() if value <= 0]
@@ -268,6 +291,11 @@ def check(config: Config) -> list[str]:
         for name, queue in config.queues.items()
         if queue.rate and not RATE.match(queue.rate)
     )
+    if config.traces.endpoint and not ENDPOINT.match(config.traces.endpoint):
+        faults.append(
+            "traces.endpoint has to be an address with its path, such as http://127.0.0.1:4328/v1/traces, "
+            "and no login in it"
+        )
     if not config.redis.prefix.endswith(":"):
         faults.append("redis.prefix has to end with a colon")
     if not config.api.path.startswith("/") or config.api.path.endswith("/"):

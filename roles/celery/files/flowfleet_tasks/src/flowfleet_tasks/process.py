@@ -100,6 +100,10 @@ class WorkerProcess:
         """Note that the consumer's loop turns."""
         self._life = time.monotonic()
 
+    def on_process_end(self, **_kwargs: Any) -> None:
+        """Send the last spans of a child process, which ends without any other notice."""
+        self.application.spans.close()
+
     def on_stop(self, **_kwargs: Any) -> None:
         """Tell the child processes that they have to go."""
         notify.stopping()
@@ -127,9 +131,11 @@ class WorkerProcess:
         os.environ[INSTANCE_VARIABLE] = self.instance
         self._tell()
         self.drain.unlink(missing_ok=True)
+        self.application.spans.preload()
         signals.worker_ready.connect(self.on_ready, weak=False)
         signals.heartbeat_sent.connect(self.on_heartbeat, weak=False)
         signals.worker_shutting_down.connect(self.on_stop, weak=False)
+        signals.worker_process_shutdown.connect(self.on_process_end, weak=False)
         signals.setup_logging.connect(lambda **_kwargs: set_up_logs(), weak=False)
         arguments = [
             "worker",
@@ -153,8 +159,12 @@ def run_beat(application: Application) -> None:
     from .beat import LeaderScheduler
 
     signals.setup_logging.connect(lambda **_kwargs: set_up_logs(), weak=False)
+    application.part = "beat"
     celery = application.configure()
     # It looks again with its next tick anyway.
     application.store = Store(application.settings, retries=2)
     # Its file of last runs is not used: the records are in Redis.
-    Beat(app=celery, scheduler=LeaderScheduler, quiet=True, schedule=os.devnull, pidfile=None).run()
+    try:
+        Beat(app=celery, scheduler=LeaderScheduler, quiet=True, schedule=os.devnull, pidfile=None).run()
+    finally:
+        application.spans.close()

@@ -24,6 +24,7 @@ from .errors import Fenced
 from .front import FrontDoor, Outcome
 from .names import AT_LEAST_ONCE, AT_MOST_ONCE, FINAL, ONCE
 from .seal import Seal, SealBroken
+from .spans import Span, Spans
 from .store import Claim, Store
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Run:
     request: dict[str, Any]
     key: str
     clock: float  # what to add to the monotonic clock to get that of Redis
+    span: Span
 
     @property
     def now(self) -> float:
@@ -70,8 +72,8 @@ class Run:
 
     @property
     def traces(self) -> tuple[str, str]:
-        """Return the trace that every request goes on with."""
-        return self.record.get("traceparent", ""), self.record.get("tracestate", "")
+        """Return the trace that a request goes on with."""
+        return self.span.onward() if self.span.traceparent else "", self.record.get("tracestate", "")
 
     def number(self, name: str) -> float:
         """Return a field as a number."""
@@ -87,6 +89,7 @@ class Worker:
         store: Store,
         seal: Seal,
         front: FrontDoor,
+        spans: Spans,
         *,
         owner: str,
         publish: Callable[[Mapping[str, str]], None],
@@ -99,6 +102,7 @@ class Worker:
         self.store = store
         self.seal = seal
         self.front = front
+        self.spans = spans
         self.owner = owner
         self.publish = publish
         self.draining = draining
@@ -154,17 +158,32 @@ class Worker:
             return self._leave(run_id)
         claim = self._claim(run_id)
         if claim.verdict != "run":
+            if claim.reason:
+                self._given_up(run_id, claim)
             return claim.verdict
+        with self.spans.delivery(claim.record) as span, trace.working(run_id, span.traceparent):
+            verdict = self._owned(run_id, claim, span)
+            span.settle(verdict)
+            return verdict
+
+    def _given_up(self, run_id: str, claim: Claim) -> None:
+        """Tell of a run that ended by the attempt to take it up."""
+        with self.spans.delivery(self.store.get(run_id) or {"id": run_id}) as span:
+            span.reason = claim.reason
+            span.settle(claim.state)
+
+    def _owned(self, run_id: str, claim: Claim, span: Span) -> str:
+        """Open the record and do what it needs."""
         record = claim.record
         try:
             opened = self.seal.open(record["sealed"])
         except (SealBroken, KeyError):
+            span.reason = "seal_broken"
             with contextlib.suppress(Fenced):
                 self.store.finish(run_id, claim.token, "failed", "seal_broken", "The record cannot be opened.")
             return "failed"
-        run = Run(run_id, claim.token, record, opened["request"], opened["key"], claim.now - time.monotonic())
-        with trace.working(run.id, run.traces[0]):
-            return self._work(run)
+        clock = claim.now - time.monotonic()
+        return self._work(Run(run_id, claim.token, record, opened["request"], opened["key"], clock, span))
 
     def _work(self, run: Run) -> str:
         """Do what the run needs now; return what became of it."""
@@ -185,6 +204,7 @@ class Worker:
     # --- ends -------------------------------------------------------------------------------------------------------
 
     def _end(self, run: Run, state: str, reason: str, message: str, result: Any = None) -> str:
+        run.span.reason = reason
         sealed = "" if result is None else self.seal.close(result)
         if len(sealed) > self.settings.limits.result_bytes * 4 / 3 + 200:
             sealed = ""
@@ -192,6 +212,7 @@ class Worker:
         try:
             self.store.finish(run.id, run.token, state, reason, message.strip(), sealed)
         except Fenced:
+            run.span.reason = ""
             return "fenced"
         log.info("run %s ended: %s %s", run.id, state, reason)
         return state
@@ -215,17 +236,19 @@ class Worker:
         if run.now - run.number("created") > self.settings.retry.patience + run.number("timeout"):
             state = "unknown" if run.doubtful else "failed"
             return self._end(run, state, "gave_up", f"It could not be started for too long: {outcome.message}")
+        return self._wait(run, outcome, anew=False)
+
+    def _wait(self, run: Run, outcome: Outcome, *, anew: bool) -> str:
         delay = backoff(self.settings.retry, int(run.number("attempt")), outcome.after)
-        self.store.retry(run.id, run.token, delay, outcome.reason, outcome.message[:500], anew=False)
+        self.store.retry(run.id, run.token, delay, outcome.reason, outcome.message[:500], anew=anew)
+        run.span.reason = outcome.reason
         return "waiting"
 
     def _anew(self, run: Run, outcome: Outcome, otherwise: str) -> str:
         """An execution failed or got lost: only what may run again does."""
         if run.guarantee != AT_LEAST_ONCE or run.number("failures") >= int(run.record.get("max_retries") or 0):
             return self._end(run, otherwise, outcome.reason, outcome.message, outcome.result)
-        delay = backoff(self.settings.retry, int(run.number("attempt")), outcome.after)
-        self.store.retry(run.id, run.token, delay, outcome.reason, outcome.message[:500], anew=True)
-        return "waiting"
+        return self._wait(run, outcome, anew=True)
 
     def _unsure(self, run: Run, outcome: Outcome) -> str:
         """A held request got no answer."""
@@ -325,6 +348,7 @@ class Worker:
         """Stop the job; if it ended before that, its own end counts."""
         if not self.front.stop(job, run.key, run.traces):
             self.store.retry(run.id, run.token, 2.0, "cancelling", "Langflow did not hear the stop yet.", anew=False)
+            run.span.reason = "cancelling"
             return "waiting"
         outcome = self.front.watch(job, run.key, run.traces)
         if outcome.kind == "done":

@@ -140,7 +140,7 @@ if gap > 0 and get(id, 'slot') == '' then
 end
 if get(id, 'owner') ~= '' and redis.call('HINCRBY', record(id), 'losses', 1) > tonumber(ARGV[7]) then
   finish(id, 'unknown', 'worker_lost', 'Its workers died again and again.', '', ARGV[5], ARGV[6])
-  return {'ended', 'unknown'}
+  return {'ended', 'unknown', 'worker_lost'}
 end
 local token = redis.call('HINCRBY', record(id), 'token', 1)
 turn(id, 'running')

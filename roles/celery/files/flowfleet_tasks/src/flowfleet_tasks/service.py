@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from kombu.exceptions import OperationalError
 
-from . import submit, trace
+from . import spans, submit, trace
 from .app import Application
 from .auth import Gate
 from .errors import RequestError
@@ -22,6 +22,7 @@ from .front import User
 from .metrics import broker_lists, depth, listed_schedules
 from .names import FINAL
 from .store import NAMESPACE, public
+from .submit import Plan
 
 STATES = (*FINAL, "queued", "waiting", "running", "dead")
 
@@ -60,13 +61,16 @@ class Service:
         idempotency = headers.get("idempotency-key", "")
         if len(idempotency) > 200:
             raise submit.invalid("idempotency_key", "Idempotency-Key has at most 200 characters.")
-        traces = trace.accept(headers.get("traceparent")), trace.accept_state(headers.get("tracestate"))
-        made = submit.plan(body, self.settings, user, traces)
-        made = submit.with_flow(made, self.application.front.flow(key, made.fields["flow"]))
-        run_id, new = submit.create(self.store, self.seal, user, key, made, idempotency=idempotency)
-        if new:
-            self._publish(run_id)
-        return self.run(user, run_id)
+        with self.application.spans.submission(headers.get("traceparent"), {}) as span:
+            traces = span.traceparent, trace.accept_state(headers.get("tracestate"))
+            made = submit.plan(body, self.settings, user, traces)
+            made = submit.with_flow(made, self.application.front.flow(key, made.fields["flow"]))
+            span.tell(spans.described(made.fields))
+            run_id, new = submit.create(self.store, self.seal, user, key, made, idempotency=idempotency)
+            span.tell({spans.RUN: run_id, spans.NEW: new})
+            if new:
+                self._publish(run_id)
+            return self.run(user, run_id)
 
     def run(self, user: User, run_id: str) -> dict[str, Any]:
         """Return one run."""
@@ -115,37 +119,43 @@ class Service:
         if queue not in self.settings.queues:
             raise submit.invalid("queue", f"There is no queue {queue!r} any more.")
         kept = ("flow", "flow_name", "queue", "guarantee", "mode", "timeout", "max_retries")
-        traces = trace.accept(record.get("traceparent")), record.get("tracestate", "")
         fields = {name: record.get(name, "") for name in kept}
-        fields.update(traceparent=traces[0], tracestate=traces[1], trace_id=trace.trace_id(traces[0]))
         opened = self.seal.open(record["sealed"])
-        # The flow may be gone, the key may see less than the old one did.
-        self.application.front.flow(key, fields["flow"])
         successor = str(uuid.uuid4())
+        told = {**spans.described(fields), spans.RUN: successor, spans.REPLAY_OF: run_id}
+        # In the trace of the run that it follows.
+        with self.application.spans.submission(record.get("traceparent"), told) as span:
+            tracestate, trace_id = record.get("tracestate", ""), trace.trace_id(span.traceparent)
+            fields.update(traceparent=span.traceparent, tracestate=tracestate, trace_id=trace_id)
+            # The flow may be gone, the key may see less than the old one did.
+            self.application.front.flow(key, fields["flow"])
+            self._succeed(user, key, record, Plan(fields, opened["request"]), successor)
+        return self.run(user, successor)
+
+    def _succeed(self, user: User, key: str, record: Mapping[str, str], made: Plan, successor: str) -> None:
+        """Put a new run in the place of a dead letter."""
+        run_id = record["id"]
         if not self.store.replayed(run_id, successor):
             raise RequestError(
                 409, "already_replayed", "This dead letter was replayed before.", id=record.get("replayed")
             )
         try:
-            submit.create(
-                self.store,
-                self.seal,
-                user,
-                key,
-                submit.Plan(fields, opened["request"]),
-                run_id=successor,
-                replay_of=run_id,
-            )
+            submit.create(self.store, self.seal, user, key, made, run_id=successor, replay_of=run_id)
         except RequestError:
             self.store.unreplayed(run_id, float(record["ended"]))
             raise
         self._publish(successor)
-        return self.run(user, successor)
 
     # --- batches ----------------------------------------------------------------------------------------------------
 
     def submit_batch(self, key: str, user: User, body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
         """Make many runs of one flow, each with its own input."""
+        with self.application.spans.submission(headers.get("traceparent"), {}) as span:
+            return self._submit_batch(span, key, user, body, headers)
+
+    def _submit_batch(
+        self, span: spans.Span, key: str, user: User, body: Any, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
         if not isinstance(body, dict):
             raise submit.invalid("body", "The body has to be a JSON object.")
         items = body.get("items")
@@ -153,7 +163,7 @@ class Service:
         if not isinstance(items, list) or not 0 < len(items) <= most:
             raise submit.invalid("items", f"items has to be a list of 1 to {most} inputs.")
         common = {name: value for name, value in body.items() if name != "items"}
-        traces = trace.accept(headers.get("traceparent")), trace.accept_state(headers.get("tracestate"))
+        traces = span.traceparent, trace.accept_state(headers.get("tracestate"))
         own = [self._item(number, item, common, user) for number, item in enumerate(items)]
         made = submit.plan(common, self.settings, user, traces)
         made = submit.with_flow(made, self.application.front.flow(key, made.fields["flow"]))
@@ -163,6 +173,7 @@ class Service:
         idempotency = headers.get("idempotency-key", "")
         batch_id = str(uuid.uuid5(NAMESPACE, f"{user.id}/{idempotency}")) if idempotency else str(uuid.uuid4())
         sealed = self.seal.close({"key": key, "fields": made.fields, "request": made.request, "items": own})
+        span.tell({**spans.described(made.fields), spans.BATCH: batch_id, spans.COUNT: len(own)})
         fields = {
             "user": user.id,
             "queue": made.fields["queue"],

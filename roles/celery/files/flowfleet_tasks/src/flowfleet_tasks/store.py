@@ -75,6 +75,9 @@ class Claim:
     token: str = ""
     now: float = 0.0
     until: float = 0.0
+    # How the run ended, if this attempt to own it ended it, and why.
+    state: str = ""
+    reason: str = ""
     record: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -160,6 +163,8 @@ class Store:
             return Claim(verdict, token=str(answer[1]), now=float(answer[2]), record=_pairs(answer[3:]))
         if verdict == "busy":
             return Claim(verdict, until=float(answer[1]), now=float(answer[2]))
+        if len(answer) == 3:
+            return Claim(verdict, state=str(answer[1]), reason=str(answer[2]))
         return Claim(verdict)
 
     def hold(self, run_id: str, token: str) -> bool:

@@ -38,12 +38,15 @@ def working(run_id: str, traceparent: str) -> Iterator[None]:
         _at_work.reset(token)
 
 
+def valid(traceparent: str | None) -> str:
+    """Return the caller's C(traceparent) if it is valid, or nothing."""
+    match = TRACEPARENT.match((traceparent or "").strip())
+    return match[0] if match and int(match[1], 16) and int(match[2], 16) else ""
+
+
 def accept(traceparent: str | None) -> str:
     """Return the caller's C(traceparent) if it is valid, or begin a trace."""
-    match = TRACEPARENT.match((traceparent or "").strip())
-    if match and int(match[1], 16) and int(match[2], 16):
-        return match[0]
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    return valid(traceparent) or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
 def accept_state(tracestate: str | None) -> str:
