@@ -158,7 +158,7 @@ class Tier:
 
     def calls(self, flow: str) -> float:
         """How many runs of a flow the gateways have counted, before any trace was dropped."""
-        where = f'{CALLS}{{service_name="langflow", span_kind="SPAN_KIND_SERVER", flow_id="{flow}"}}'
+        where = f'{CALLS}{{service_name="langflow", span_name="flow.execute", flow_id="{flow}"}}'
         rows = self.stage.query(f"sum({where})")
         return rows[0]["value"] if rows else 0.0
 
