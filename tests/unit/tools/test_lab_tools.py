@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -169,3 +170,19 @@ def test_the_table_names_the_goal_and_the_longest_play_first(seconds: float, ver
     lines = bench.table({"first": run, "again": run, "create_seconds": 1.0, "nodes": {}})
     assert f"no-op run: {seconds} s for 1 hosts (goal: less than 90 s, {verdict})" in lines
     assert [line.split()[0] for line in lines if line.startswith(("Short", "Long"))] == ["Long", "Short"]
+
+
+# --- the environment of this checkout --------------------------------------------------------------------------------
+
+
+def test_an_activated_environment_is_not_made_of_itself() -> None:
+    """A changed lock removes .venv first: its own interpreter is gone then."""
+    text = (ROOT / "tools/bootstrap").read_text(encoding="utf-8")
+    functions = text[text.index("usable() {") : text.index("on_debian()")]
+    environment = {"PATH": f"{Path(sys.prefix) / 'bin'}:/usr/bin:/bin", "PYTHON": ""}
+    done = subprocess.run(
+        ["bash", "-c", f"{functions}\nfind_python"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert sys.prefix != sys.base_prefix, "the tests run in .venv"
+    assert not done.stdout.startswith(sys.prefix)
+    assert Path(done.stdout.strip()).exists()
