@@ -444,6 +444,8 @@ def soak(lab: Lab, minutes: float = SOAK) -> Drill:
 DRILLS: Mapping[str, Callable[[Lab, Sequence[str]], Drill]] = {
     "1": drill_1, "2": drill_2, "3": drill_3, "4": drill_4, "5": drill_5,
 }  # fmt: skip
+# Budgets that drill 2 has used up are open for hours, and a simulated alert of that name would wait in their group.
+EVERYTHING = ("1", "3", "2", "4", "5", "6")
 
 
 def main() -> int:
@@ -469,7 +471,7 @@ def main() -> int:
 
     steps = {name: step(function) for name, function in DRILLS.items()}
     steps["6"] = step(lambda lab, _only: soak(lab, given.soak))
-    tier = cli.Tier(SCENARIO, steps, {name: [name] for name in steps}, list(steps))
+    tier = cli.Tier(SCENARIO, steps, {name: [name] for name in steps}, EVERYTHING)
     try:
         done = cli.run(tier, cli.chosen(tier, given.drills), given.keep)
     except DrillError as error:
