@@ -46,6 +46,11 @@ def test_every_alert_has_a_case_and_every_case_an_alert() -> None:
     assert named == set(alerts.CASES)
 
 
+def test_all_drills_are_run_and_budgets_are_used_up_last() -> None:
+    assert sorted(alerts.EVERYTHING) == sorted([*alerts.DRILLS, "6"])
+    assert alerts.EVERYTHING.index("3") < alerts.EVERYTHING.index("2")
+
+
 def test_every_simulated_alert_has_a_story_that_can_be_told() -> None:
     found = blocks.read_stories()
     for entry in rules.read_alerts():
