@@ -77,7 +77,6 @@ CONTROL_HOT = 1000
 # Runs of the critical flow as tasks.
 TASKS = 20
 MASKING = ROOT / "roles/common/files/masking.yml"
-QUIET = 900.0
 
 
 # --- the lab in the state that a drill begins with -------------------------------------------------------------------
@@ -97,8 +96,8 @@ def prepare(lab: Lab) -> None:
     lab.wait_healthy()
     for what, name in left_out().items():
         say(f"left out: {what} ({name}); make lab-artifacts makes it")
-    if down := tier.stage.whole():
-        say(f"this lab begins with targets that are down: {', '.join(down)}")
+    if found := tier.stage.whole() + tier.stage.quiet():
+        say(f"this lab begins with: {', '.join(found)}")
 
 
 def converged(lab: Lab) -> bool:
