@@ -106,7 +106,7 @@ class Langflow(http.server.ThreadingHTTPServer):
 
     The input of a flow tells what it does: `sleep=S`, `fail`, `lose` (its node dies). I(trouble) holds answers that the
     front door gives instead, first come first served: a status, `close` (no answer, nothing begun), `cut` (begun, but
-    the answer gets lost) or a status with `Retry-After`.
+    the answer gets lost) or a status with `Retry-After`. I(trouble_of) holds one for an input, whoever comes before it.
     """
 
     daemon_threads = True
@@ -119,6 +119,7 @@ class Langflow(http.server.ThreadingHTTPServer):
         self.jobs: dict[str, Job] = {}
         self.executions: collections.Counter[str] = collections.Counter()
         self.trouble: collections.deque[Any] = collections.deque()
+        self.trouble_of: dict[str, Any] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.stopped: list[str] = []
         self.whoami = 0
@@ -222,7 +223,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if self.server.state(job) == "in_progress":
                 job.status = "cancelled"
             return self.answer(200, {"job_id": job.id})
-        trouble = self.server.trouble.popleft() if self.server.trouble else None
+        trouble = self.server.trouble_of.pop(body["input_value"], None)
+        if trouble is None and self.server.trouble:
+            trouble = self.server.trouble.popleft()
         if trouble == "close":
             return self._hang_up()
         if isinstance(trouble, tuple):

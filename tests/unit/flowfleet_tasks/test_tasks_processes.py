@@ -40,7 +40,7 @@ def test_the_whole_tier(
     deadline = time.monotonic() + 90
 
     # a retry: the front door refuses the first start
-    langflow.trouble.append(503)
+    langflow.trouble_of["retried"] = 503
     run = client.finish(client.submit({"flow": "testflow", "input": "retried"})["id"], deadline)
     assert (run["state"], run["attempt"]) == ("succeeded", 1)
 
