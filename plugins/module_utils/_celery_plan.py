@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,39}$")
 RATE = re.compile(r"^[1-9][0-9]*/[smh]$")
+ENDPOINT = re.compile(r"https?://[^/@ ]+/")
 QUEUE_KEYS = {"rate", "run_timeout", "superuser_only"}
 WORKER_KEYS = {"name", "queues", "concurrency", "memory_mb"}
 SCHEDULE_KEYS = {
@@ -271,6 +272,12 @@ def _others(values: Mapping[str, t.Any]) -> Iterator[Problem]:
         yield Problem("celery_redis_prefix", "does not end with a colon", "add one")
     if not isinstance(values.get("celery_settings", {}), Mapping):
         yield Problem("celery_settings", "is not a dictionary", "write {section: {key: value}}")
+    if (endpoint := values.get("celery_otlp_traces_endpoint")) and not ENDPOINT.match(str(endpoint)):
+        yield Problem(
+            "celery_otlp_traces_endpoint",
+            "an address with its path is needed, and no login in it",
+            "write it such as http://127.0.0.1:4328/v1/traces, or leave it empty",
+        )
     if values.get("celery_install_source") == "wheelhouse":
         if not values.get("celery_wheelhouse"):
             yield Problem(

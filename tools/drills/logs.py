@@ -54,6 +54,7 @@ from tools.drills.logs_tier import (
     Tier,
     Watch,
     Writer,
+    flows_for,
     left_out,
     need,
     run_all,
@@ -163,9 +164,7 @@ def check_counted(drill: Drill, tier: Tier, flows: Flows, runs: list[Run]) -> No
 def drill_runs(lab: Lab) -> Drill:
     need(STORE, COLLECTOR)
     drill, tier = Drill("logs-runs", "which traces are kept, and are their lines found"), Tier.of(lab)
-    flows = Flows(tier)
-    flows.make()
-    try:
+    with flows_for(tier, drill) as flows:
         lab.must("logging", *flows.options(), folder=drill.folder)
         runs, expected = drawn(counts(lab))
         drill.note("hot_picked_by_their_ids", expected)
@@ -182,9 +181,6 @@ def drill_runs(lab: Lab) -> Drill:
         health = [span["name"] for span in tier.spans() if "health" in str(span["name"])]
         drill.check("spans of health checks", not health, len(health), "0")
         control_sampling(drill, tier, flows)
-    finally:
-        lab.playbook("logging", folder=drill.folder)
-        flows.remove()
     return drill
 
 
@@ -206,9 +202,7 @@ def drill_tasks(lab: Lab) -> Drill:
     """A task is one trace: its client, its submission, the worker that runs it, and its requests to Langflow."""
     need(STORE, COLLECTOR)
     drill, tier = Drill("logs-tasks", "tasks followed through traces and logs"), Tier.of(lab)
-    flows = Flows(tier)
-    flows.make()
-    try:
+    with flows_for(tier, drill) as flows:
         lab.must("logging", *flows.options(), folder=drill.folder)
         runs = [Run(CRITICAL) for _number in range(TASKS)]
         for run in runs:
@@ -223,9 +217,6 @@ def drill_tasks(lab: Lab) -> Drill:
         lines = tier.datasets_of([run.trace for run in runs])
         logged = [run for run in runs if "celery.app" in lines.get(run.trace, set())]
         drill.check("tasks whose lines are found by the id", len(logged) == TASKS, f"{len(logged)} of {TASKS}", "all")
-    finally:
-        lab.playbook("logging", folder=drill.folder)
-        flows.remove()
     return drill
 
 
@@ -425,18 +416,13 @@ def check_masked(drill: Drill, tier: Tier, values: Mapping[str, str], mark: str,
 def drill_masking(lab: Lab) -> Drill:
     need(STORE)
     drill, tier = Drill("logs-masking", "values that must be found nowhere"), Tier.of(lab)
-    flows = Flows(tier)
-    flows.make()
-    try:
+    with flows_for(tier, drill) as flows:
         values, mark, since = canaries(), f"drill{secrets.token_hex(4)}", time.time() - 1
         drill.note("canaries", sorted(values))
         say_canaries(tier, flows, values, mark)
         time.sleep(10)
         check_masked(drill, tier, values, mark, since)
         control_masking(drill, tier, flows)
-    finally:
-        lab.playbook("logging", folder=drill.folder)
-        flows.remove()
     return drill
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.drills.alert_stage import Stage
-from tools.drills.core import ROOT, DrillError, Lab, say
+from tools.drills.core import ROOT, Drill, DrillError, Lab, say
 from tools.drills.front import Front
 from tools.drills.logs_ledger import FAILING, KINDS, Run, datasets_by_trace, numbers
 
@@ -207,29 +207,40 @@ class Flows:
         return "-e", json.dumps({**flows, **more})
 
 
-def send(tier: Tier, flow: str, run: Run, text: str = "", headers: Mapping[str, str] | None = None) -> int:
-    """One run through the front door, in a trace that its client has begun; the status of the answer."""
-    words = [f"run-{run.trace[:12]}", *(["error=1"] if run.kind == FAILING else []), *([text] if text else [])]
-    body = {"input_value": " ".join(words), "input_type": "chat", "output_type": "chat", "session_id": run.trace}
+@contextmanager
+def flows_for(tier: Tier, drill: Drill) -> Iterator[Flows]:
+    """The flows of a drill. Afterwards they are gone, and the tier is as its inventory says."""
+    flows = Flows(tier)
+    flows.make()
+    try:
+        yield flows
+    finally:
+        tier.lab.playbook("logging", folder=drill.folder)
+        flows.remove()
+
+
+def post(tier: Tier, run: Run, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> int:
+    """One request through the front door, in the trace that its client has begun; the status of the answer."""
     given = {"Content-Type": "application/json", "traceparent": run.traceparent, **(headers or {})}
     anything = tuple(range(200, 600))
     run.begun = time.time()
     answer = tier.front.door(timeout=60).request(
-        "POST", f"/api/v1/run/{flow}?stream=false", body=json.dumps(body).encode(), headers=given, expect=anything
+        "POST", path, body=json.dumps(body).encode(), headers=given, expect=anything
     )
     run.ended, run.status = time.time(), answer.status
     return int(answer.status)
 
 
+def send(tier: Tier, flow: str, run: Run, text: str = "", headers: Mapping[str, str] | None = None) -> int:
+    """One run, whose answer is waited for."""
+    words = [f"run-{run.trace[:12]}", *(["error=1"] if run.kind == FAILING else []), *([text] if text else [])]
+    body = {"input_value": " ".join(words), "input_type": "chat", "output_type": "chat", "session_id": run.trace}
+    return post(tier, run, f"/api/v1/run/{flow}?stream=false", body, headers)
+
+
 def submit(tier: Tier, flow: str, run: Run) -> int:
     """The same as a task: it is taken at once, and runs when a worker has time."""
-    body = {"flow": flow, "input": f"run-{run.trace[:12]}"}
-    given = {"Content-Type": "application/json", "traceparent": run.traceparent}
-    answer = tier.front.door(timeout=60).request(
-        "POST", "/tasks/v1/runs", body=json.dumps(body).encode(), headers=given, expect=tuple(range(200, 600))
-    )
-    run.status = answer.status
-    return int(answer.status)
+    return post(tier, run, "/tasks/v1/runs", {"flow": flow, "input": f"run-{run.trace[:12]}"})
 
 
 def run_all(tier: Tier, flows: Flows, runs: Sequence[Run], journal: Path, parallel: int = 4) -> None:

@@ -98,12 +98,15 @@ def test_a_receiver_elsewhere_is_verified(package: Any) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:4328", "http://127.0.0.1:4328", "https://user:word@mon1/v1/traces"])
 def test_an_address_for_spans_that_cannot_work_is_refused(address: str) -> None:
     def refused(**given: Any) -> list[str]:
-        return [item["otherwise"] for item in role(**given).value("{{ __celery_demands }}") if not item["met"]]
+        values = role(**given).value("{{ __celery_given }}")
+        return [problem.line() for problem in _celery_plan.problems(values)]
 
     assert refused() == refused(**AGENT) == []
     (refusal,) = refused(celery_otlp_traces_endpoint=address)
     assert refusal.startswith("celery_otlp_traces_endpoint: an address with its path")
-    assert "__celery_demands" in (ROLES / "celery/tasks/preflight.yml").read_text(encoding="utf-8")
+    assert "__celery_given | flowfleet.langflow.celery_problems" in (ROLES / "celery/tasks/preflight.yml").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_what_a_schedule_may_say_is_what_the_program_takes(package: Any) -> None:
