@@ -335,8 +335,8 @@ import re
 import time
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _canary, _canary_sources, _nginx_log
+from ansible_collections.flowfleet.langflow.plugins.module_utils._quiet_module import QuietModule
 
 QUERIES = {
     "requests": {"type": "str", "required": True},
@@ -444,7 +444,7 @@ def make_schedule(params: dict[str, Any], now: float) -> _canary.Schedule:
 
 def main() -> None:
     """Take the arguments, look, tell the verdict."""
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec=ARGUMENTS,
         required_if=[("source", "prometheus", ("prometheus",))],
         supports_check_mode=True,

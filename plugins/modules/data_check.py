@@ -205,8 +205,8 @@ state:
 import time
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils import _data_check
+from ansible_collections.flowfleet.langflow.plugins.module_utils._quiet_module import QuietModule
 
 CA: dict[str, dict[str, Any]] = {"ca_file": {"type": "path"}, "ca_text": {"type": "str", "default": ""}}
 SPEC: dict[str, dict[str, Any]] = {
@@ -257,7 +257,7 @@ PAUSE = 0.5
 
 def main() -> None:
     """Measure and report."""
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec=SPEC,
         required_if=[("probe", "reach", ["database"])],
         supports_check_mode=True,

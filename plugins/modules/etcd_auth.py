@@ -88,9 +88,9 @@ enabled:
   type: bool
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils._etcd import TLS_OPTIONS, Cluster, EtcdError, Refused
 from ansible_collections.flowfleet.langflow.plugins.module_utils._etcd_auth import ROOT, Authority
+from ansible_collections.flowfleet.langflow.plugins.module_utils._quiet_module import QuietModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils._rest import Access, RestError
 
 
@@ -101,7 +101,7 @@ def main() -> None:
         "password": {"type": "str", "required": True, "no_log": True},
         "prefix": {"type": "str", "required": True},
     }
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={
             **TLS_OPTIONS,
             "root_password": {"type": "str", "required": True, "no_log": True},

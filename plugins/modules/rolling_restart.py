@@ -217,6 +217,7 @@ from ansible_collections.flowfleet.langflow.plugins.module_utils._probe import (
     hide_environment,
     make_gate,
 )
+from ansible_collections.flowfleet.langflow.plugins.module_utils._quiet_module import QuietModule
 from ansible_collections.flowfleet.langflow.plugins.module_utils._rolling_restart import UnitError, UnitKeeper
 from ansible_collections.flowfleet.langflow.plugins.module_utils._systemd import SystemdError
 
@@ -228,15 +229,6 @@ UNIT_OPTIONS: dict[str, dict[str, Any]] = {
     "enabled": {"type": "bool"},
     "gate": {"type": "dict", "options": GATE_OPTIONS},
 }
-
-
-class Module(AnsibleModule):
-    """A module whose secrets stay out of the host's log as well."""
-
-    def _log_invocation(self) -> None:
-        # The log gets lists and dictionaries as Python writes them: a quote or a backslash looks different there.
-        self.no_log_values.update({repr(value)[1:-1] for value in self.no_log_values})
-        super()._log_invocation()
 
 
 def make_keepers(module: AnsibleModule, wishes: Sequence[dict[str, Any]]) -> list[UnitKeeper]:
@@ -272,7 +264,7 @@ def why_it_failed(keeper: UnitKeeper) -> str | None:
 
 def main() -> None:
     """Take the arguments, do the work, tell the result."""
-    module = Module(
+    module = QuietModule(
         argument_spec={
             **UNIT_OPTIONS,
             "units": {
